@@ -1,0 +1,49 @@
+//! Key derivation, message authentication, hashing.
+
+use zeroize::Zeroizing;
+
+use super::backend;
+use crate::secret::{Key256, Secret};
+
+/// HKDF-SHA-256 (RFC 5869) of a key: `salt`, and `info` as the parts put together.
+///
+/// `N` is at most 64.
+pub fn hkdf_sha256<const N: usize>(key: &Key256, salt: &[u8], info: &[&[u8]]) -> Secret<N> {
+    Secret::init(|out| backend::hkdf_sha256(key.expose(), salt, info, out))
+}
+
+/// KDF in counter mode with HMAC-SHA-256 as PRF (NIST SP 800-108r1 §4.1): 32-bit big-endian
+/// counter before the fixed input, which is `fixed` as the parts put together.
+///
+/// `N` is at most 64.
+pub fn kbkdf_hmac_sha256<const N: usize>(key: &Key256, fixed: &[&[u8]]) -> Secret<N> {
+    Secret::init(|out| {
+        for (counter, piece) in (1u32..).zip(out.chunks_mut(32)) {
+            let counter = counter.to_be_bytes();
+            let mut input: Vec<&[u8]> = Vec::with_capacity(fixed.len() + 1);
+            input.push(&counter);
+            input.extend_from_slice(fixed);
+            let block = Zeroizing::new(backend::hmac_sha256(key.expose(), &input));
+            piece.copy_from_slice(&block[..piece.len()]);
+        }
+    })
+}
+
+/// HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the parts put together.
+///
+/// Whoever joins parts of variable length puts their lengths in.
+pub fn mac(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
+    backend::hmac_sha256(key.expose(), parts)
+}
+
+/// Whether `tag` is the HMAC-SHA-256 of the parts; compares in constant time.
+pub fn mac_matches(key: &Key256, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
+    let expected = backend::hmac_sha256(key.expose(), parts);
+    let difference = expected.iter().zip(tag).fold(0u8, |d, (a, b)| d | (a ^ b));
+    std::hint::black_box(difference) == 0
+}
+
+/// SHA-256 (FIPS 180-4) over the parts put together.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    backend::sha256(parts)
+}
