@@ -24,6 +24,9 @@ impl SivKey {
 
     /// Encrypts: synthetic IV (16 bytes), then the ciphertext (as long as `plain`). `headers` are
     /// RFC 5297's associated data strings, in order.
+    ///
+    /// # Panics
+    /// With more than 126 headers.
     pub fn seal(&self, headers: &[&[u8]], plain: &[u8]) -> Vec<u8> {
         let mut out = vec![0; Self::OVERHEAD + plain.len()];
         let (iv, text) = out.split_at_mut(Self::OVERHEAD);
@@ -42,8 +45,9 @@ impl SivKey {
     /// # Errors
     /// [`CryptoError::Unauthentic`].
     pub fn open(&self, headers: &[&[u8]], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let (iv, text) =
-            sealed.split_at_checked(Self::OVERHEAD).ok_or(CryptoError::Unauthentic)?;
+        let (iv, text) = sealed
+            .split_at_checked(Self::OVERHEAD)
+            .ok_or(CryptoError::Unauthentic)?;
         let tag: &Tag = iv.try_into().map_err(|_| CryptoError::Unauthentic)?;
         let mut plain = text.to_vec();
         self.cipher()

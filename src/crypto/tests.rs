@@ -14,7 +14,10 @@ fn siv_is_deterministic_and_bound_to_its_headers() {
     assert_ne!(one, siv.seal(&[b"other"], b"name"));
     assert_eq!(siv.open(&[b"dir"], &one).unwrap(), b"name");
     assert_eq!(siv.open(&[b"other"], &one), Err(CryptoError::Unauthentic));
-    assert_eq!(siv.open(&[b"dir"], &one[..15]), Err(CryptoError::Unauthentic));
+    assert_eq!(
+        siv.open(&[b"dir"], &one[..15]),
+        Err(CryptoError::Unauthentic)
+    );
 }
 
 #[test]
@@ -27,7 +30,10 @@ fn seal_draws_a_new_nonce_each_time_and_opens() {
     assert_eq!(&plain, b"hello");
     let second = aead.seal(b"aad", b"hello", &mut cipher);
     assert_ne!(first.nonce, second.nonce);
-    assert_eq!(aead.open(&first, b"aad", &cipher, &mut plain), Err(CryptoError::Unauthentic));
+    assert_eq!(
+        aead.open(&first, b"aad", &cipher, &mut plain),
+        Err(CryptoError::Unauthentic)
+    );
     assert_eq!(plain, [0; 5], "no unauthenticated plaintext is left behind");
 }
 
@@ -50,9 +56,7 @@ fn hkdf_known_answer() {
 #[cfg(feature = "aws-lc")]
 #[test]
 fn kbkdf_agrees_with_aws_lc() {
-    use aws_lc_rs::kdf::{
-        KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac,
-    };
+    use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
     let secret = key("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
     let algorithm = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).unwrap();
     let mut expected = [0; 44];
@@ -93,11 +97,22 @@ fn the_backends_agree() {
 #[test]
 fn argon2id_known_answer_and_bounds() {
     // Reference: `echo -n password | argon2 somesaltsomesalt -id -v 13 -t 2 -k 65536 -p 1 -l 32 -r`
-    let cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+    let cost = Argon2Cost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
     let a = argon2id(b"password", b"somesaltsomesalt", cost).unwrap();
     let b = argon2id(b"password", b"somesaltsomesalt", cost).unwrap();
     let c = argon2id(b"passwore", b"somesaltsomesalt", cost).unwrap();
     assert!(a.same_as(&b) && !a.same_as(&c));
-    let wrong = Argon2Cost { memory_kib: 1, passes: 0, lanes: 0 };
-    assert_eq!(argon2id(b"p", &[0; 16], wrong).err(), Some(CryptoError::Parameter));
+    let wrong = Argon2Cost {
+        memory_kib: 1,
+        passes: 0,
+        lanes: 0,
+    };
+    assert_eq!(
+        argon2id(b"p", &[0; 16], wrong).err(),
+        Some(CryptoError::Parameter)
+    );
 }
