@@ -5,6 +5,8 @@ mod completions;
 mod daemon;
 mod exit;
 mod helper;
+mod keystore;
+mod kms;
 mod logging;
 mod man;
 mod mount_opts;

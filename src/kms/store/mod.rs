@@ -24,6 +24,7 @@ pub(super) use rows::{
 };
 pub(super) use seal::Sealer;
 
+use super::KeystoreStatus;
 use super::clock::Timestamp;
 use super::error::{KmsError, Result};
 use crate::crypto;
@@ -108,7 +109,7 @@ impl Store {
 
     /// Opens the keystore with the first of `unlock` that fits one of its protectors.
     pub(super) fn open(dir: &Path, unlock: &[ProtectorInput]) -> Result<Self> {
-        let protectors = Self::locked_protectors(dir)?;
+        let protectors = Protector::load(&connect(dir)?)?;
         if unlock.is_empty() {
             return Err(KmsError::Locked {
                 dir: dir.to_owned(),
@@ -126,17 +127,26 @@ impl Store {
         })
     }
 
-    /// The protectors of a keystore that is not open.
-    fn locked_protectors(dir: &Path) -> Result<Vec<Protector>> {
-        Protector::load(&connect(dir)?)
-    }
-
-    /// The kinds of its protectors: reads a keystore that is not open.
-    pub(super) fn protector_kinds(dir: &Path) -> Result<Vec<ProtectorKind>> {
-        Ok(Self::locked_protectors(dir)?
-            .iter()
-            .map(|protector| protector.info.kind)
-            .collect())
+    /// Reads a keystore that is not open.
+    pub(super) fn status(dir: &Path) -> Result<KeystoreStatus> {
+        let mut sql = connect(dir)?;
+        let transaction = sql.transaction()?;
+        let count = |table: &str| {
+            let query = format!("SELECT count(*) FROM {table}");
+            transaction.query_row(&query, [], |row| row.get(0).map(i64::unsigned_abs))
+        };
+        let (account_id, region) = super::identity(&transaction)?;
+        Ok(KeystoreStatus {
+            dir: dir.to_owned(),
+            account_id,
+            region,
+            protectors: Protector::load(&transaction)?
+                .into_iter()
+                .map(|p| p.info)
+                .collect(),
+            keys: count("keys")?,
+            aliases: count("aliases")?,
+        })
     }
 
     fn with_root(dir: &Path, root: Key256) -> Result<Self> {
@@ -180,19 +190,6 @@ impl Store {
         })?;
         transaction.commit()?;
         Ok(answer)
-    }
-
-    /// A setting's value.
-    pub(super) fn setting(&self, name: &str) -> Result<Option<String>> {
-        self.read(|sql| {
-            Ok(sql
-                .query_row(
-                    "SELECT value FROM settings WHERE name = ?1",
-                    [name],
-                    |row| row.get(0),
-                )
-                .optional()?)
-        })
     }
 
     pub(super) fn set_setting(&self, name: &str, value: &str) -> Result<()> {
@@ -247,6 +244,17 @@ impl Store {
         writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
+}
+
+/// A setting's value.
+pub(super) fn setting(sql: &Connection, name: &str) -> Result<Option<String>> {
+    Ok(sql
+        .query_row(
+            "SELECT value FROM settings WHERE name = ?1",
+            [name],
+            |row| row.get(0),
+        )
+        .optional()?)
 }
 
 fn make_private_dir(dir: &Path) -> Result<()> {
