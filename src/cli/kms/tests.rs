@@ -3,9 +3,9 @@ use std::path::Path;
 use clap::Parser;
 use tempfile::TempDir;
 
+use super::super::exit::{self, Exit};
 use super::args::OutputForm;
 use super::*;
-use crate::cli::exit::{self, Exit};
 use crate::kms::{CreateOptions, ProtectorInput};
 
 #[derive(Debug, Parser)]

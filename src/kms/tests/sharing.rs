@@ -136,7 +136,7 @@ fn several_processes_rotate_once_what_is_due() {
         fixture
             .kms
             .store
-            .read(|sql| { crate::kms::store::MaterialRow::list(sql, &id) })
+            .read(|sql| { super::super::store::MaterialRow::list(sql, &id) })
             .unwrap()
             .len(),
         2
@@ -204,7 +204,7 @@ fn killed_processes_leave_everything_acknowledged() {
                 assert_eq!(described.state, KeyState::Disabled);
                 let row = kms
                     .store
-                    .read(|sql| crate::kms::store::MaterialRow::current(sql, id));
+                    .read(|sql| super::super::store::MaterialRow::current(sql, id));
                 assert_eq!(row.unwrap().generation, 2);
             }
         }
