@@ -116,7 +116,7 @@ pub fn run(command: KeystoreCommand, access: &Access<'_>) -> Result<()> {
                 output::text_out(&status_text(&status))
             }
         }
-        KeystoreCommand::Protector(ProtectorCommand::Add(args)) => add(args, access),
+        KeystoreCommand::Protector(ProtectorCommand::Add(args)) => add(&args, access),
         KeystoreCommand::Protector(ProtectorCommand::Remove(args)) => {
             (access.open)()?.remove_protector(&args.id)?;
             output::text_out(&format!("Removed protector {}.\n", args.id))
@@ -152,7 +152,7 @@ fn init(args: InitArgs, access: &Access<'_>) -> Result<()> {
     output::text_out(&format!("Made the keystore {}.\n", kms.dir().display()))
 }
 
-fn add(args: AddArgs, access: &Access<'_>) -> Result<()> {
+fn add(args: &AddArgs, access: &Access<'_>) -> Result<()> {
     let from_file = match (&args.new_passphrase_file, &args.new_key_file) {
         (Some(path), _) => Some(ProtectorInput::passphrase_file(path)?),
         (None, Some(path)) => Some(ProtectorInput::key_file(path)?),

@@ -111,7 +111,7 @@ struct Parser<'a> {
 impl Parser<'_> {
     /// The next character that is no space.
     fn peek(&mut self) -> Option<char> {
-        while self.chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        while self.chars.next_if(char::is_ascii_whitespace).is_some() {}
         self.chars.peek().copied()
     }
 
