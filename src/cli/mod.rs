@@ -8,7 +8,6 @@ mod helper;
 mod logging;
 mod man;
 mod mount_opts;
-mod mounts;
 mod output;
 mod terminal;
 mod unlock;
