@@ -117,6 +117,15 @@ impl BlockIndex {
 }
 
 impl GroupIndex {
+    /// The group whose entry page or data holds the byte at `offset` of the cipher file.
+    pub fn at(offset: u64) -> Self {
+        Self(
+            offset
+                .checked_sub(GROUPS_AT)
+                .map_or(0, |behind| 1 + behind / GROUP_LEN),
+        )
+    }
+
     /// How many blocks the group has.
     pub fn blocks(self) -> usize {
         if self.0 == 0 {

@@ -21,6 +21,47 @@ fn siv_is_deterministic_and_bound_to_its_headers() {
 }
 
 #[test]
+fn siv_known_answers() {
+    use aes_siv::{KeyInit, siv::Aes128Siv};
+    let bytes = |hexed| hex::decode(hexed).unwrap();
+    let plain = bytes("112233445566778899aabbccddee");
+    let header = bytes("101112131415161718191a1b1c1d1e1f2021222324252627");
+    // RFC 5297 A.1; its key has 256 bits, so this one goes by SivKey.
+    let key = bytes("fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
+    let mut siv = Aes128Siv::new(key.as_slice().try_into().unwrap());
+    let expected = bytes("85632d07c6e8f37f950acd320a2ecc9340c02b9690c4dc04daef7f6afe5c");
+    assert_eq!(siv.encrypt([&header], &plain).unwrap(), expected);
+    // The same inputs with keys of 512 bits; OpenSSL gives the same.
+    let key = bytes(
+        "fffefdfcfbfaf9f8f7f6f5f4f3f2f1f06f6e6d6c6b6a69686766656463626160\
+         f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff000102030405060708090a0b0c0d0e0f",
+    );
+    let siv = SivKey::new(Secret::init(|b| b.copy_from_slice(&key)));
+    let expected = bytes("f125274c598065cfc26b0e71575029088b035217e380cac8919ee800c126");
+    assert_eq!(siv.seal(&[&header], &plain), expected);
+    // The inputs of RFC 5297 A.2: three headers, and more than one block.
+    let key = bytes(
+        "7f7e7d7c7b7a797877767574737271706f6e6d6c6b6a69686766656463626160\
+         404142434445464748494a4b4c4d4e4f505152535455565758595a5b5b5d5e5f",
+    );
+    let headers = [
+        "00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100",
+        "102030405060708090a0",
+        "09f911029d74e35bd84156c5635688c0",
+    ]
+    .map(bytes);
+    let siv = SivKey::new(Secret::init(|b| b.copy_from_slice(&key)));
+    let expected = bytes(
+        "85b8167310038db7dc4692c0281ca35868181b2762f3c24f2efa5fb80cb14351\
+         6ce6c434b898a6fd8eb98a418842f51f66fc67de43ac185a66dd72475bbb08",
+    );
+    let plain = b"this is some plaintext to encrypt using SIV-AES";
+    let headers = headers.each_ref().map(Vec::as_slice);
+    assert_eq!(siv.seal(&headers, plain), expected);
+    assert_eq!(siv.open(&headers, &expected).unwrap(), plain);
+}
+
+#[test]
 fn seal_draws_a_new_nonce_each_time_and_opens() {
     let aead = AeadKey::new(&random_key());
     let mut cipher = [0; 5];
