@@ -8,8 +8,8 @@
 //! devices or mount points. So an implementation
 //! - takes no paths, only an open directory and one [`EntryName`]: nothing can lead out of the tree;
 //! - follows no symlink in any call;
-//! - opens regular files and directories of the root's own filesystem only, and never blocks on
-//!   opening.
+//! - opens regular files and directories only, the latter on the root's own filesystem, and never
+//!   blocks on opening.
 //!
 //! Modes given to calls that create something are subject to the process's umask; a mount sets
 //! that to 0.
@@ -70,8 +70,8 @@ pub trait Backing: Send + Sync + 'static {
     /// system allows that (the owner and root).
     ///
     /// # Errors
-    /// `ELOOP` for a symlink, `EISDIR` for a directory, `ENXIO` for a FIFO, a socket or a device,
-    /// `EXDEV` for a file on another filesystem than the root; the open never blocks.
+    /// `ELOOP` for a symlink, `EISDIR` for a directory, `ENXIO` for a FIFO, a socket or a device;
+    /// the open never blocks.
     fn open_file(&self, dir: &Self::Dir, name: &EntryName, how: OpenFile)
     -> io::Result<Self::File>;
 

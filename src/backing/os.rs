@@ -58,13 +58,6 @@ impl Os {
         Ok(Self { root, dev })
     }
 
-    /// Refuses what isn't a regular file of this filesystem.
-    fn check_file(&self, fd: &OwnedFd) -> io::Result<()> {
-        let stat = rustix::fs::fstat(fd)?;
-        refuse_special(FileType::from_raw_mode(stat.st_mode))?;
-        self.check_dev(stat.st_dev)
-    }
-
     fn check_dev(&self, dev: u64) -> io::Result<()> {
         if dev == self.dev {
             Ok(())
@@ -74,13 +67,27 @@ impl Os {
     }
 }
 
-fn refuse_special(kind: FileType) -> io::Result<()> {
-    match kind {
+/// Refuses what an entry shows that is no regular file, before it is opened: opening a device can
+/// act on it (a tape rewinds, a watchdog starts).
+fn check_before(dir: BorrowedFd<'_>, name: &EntryName) -> rustix::io::Result<()> {
+    let stat = rustix::fs::statat(dir, name.c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    refuse_special(stat.st_mode)
+}
+
+/// Refuses what was opened after all because it was swapped in between. Only who owns the machine
+/// can make a device; its contents are kept out all the same.
+fn check_after(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    refuse_special(rustix::fs::fstat(&fd)?.st_mode)?;
+    Ok(fd)
+}
+
+fn refuse_special(mode: u32) -> rustix::io::Result<()> {
+    match FileType::from_raw_mode(mode) {
         FileType::RegularFile => Ok(()),
-        FileType::Symlink => Err(Errno::LOOP.into()),
-        FileType::Directory => Err(Errno::ISDIR.into()),
+        FileType::Symlink => Err(Errno::LOOP),
+        FileType::Directory => Err(Errno::ISDIR),
         // What open(2) says of a socket.
-        _ => Err(Errno::NXIO.into()),
+        _ => Err(Errno::NXIO),
     }
 }
 
@@ -156,14 +163,13 @@ impl Backing for Os {
                 write: true,
             } => OFlags::WRONLY,
         };
-        // Opening a device can act on it (a tape rewinds, a watchdog starts), so look first. Who
-        // can swap a device in between these two calls owns the machine; the second look still
-        // keeps its contents out.
-        let before = rustix::fs::statat(&dir.fd, name.c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-        refuse_special(FileType::from_raw_mode(before.st_mode))?;
-        let fd = open_noatime(dir.fd.as_fd(), name, access | FILE_FLAGS)?;
-        self.check_file(&fd)?;
-        Ok(OsFile(fd))
+        let dir = dir.fd.as_fd();
+        check_before(dir, name)?;
+        Ok(OsFile(check_after(open_noatime(
+            dir,
+            name,
+            access | FILE_FLAGS,
+        )?)?))
     }
 
     fn create_file(&self, dir: &OsDir, name: &EntryName, mode: u32) -> io::Result<OsFile> {
@@ -416,15 +422,19 @@ impl Backing for Os {
     }
 
     fn lock(&self, dir: &OsDir, name: &EntryName, exclusive: bool) -> io::Result<Option<OsLock>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | FILE_FLAGS;
-        let fd = match open(dir.fd.as_fd(), name, flags, 0o600) {
+        let dir = dir.fd.as_fd();
+        match check_before(dir, name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let fd = match open(dir, name, OFlags::RDWR | OFlags::CREATE | FILE_FLAGS, 0o600) {
             // A filesystem or file that we may only read: flock works on that too.
             Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
-                open(dir.fd.as_fd(), name, OFlags::RDONLY | FILE_FLAGS, 0)?
+                open(dir, name, OFlags::RDONLY | FILE_FLAGS, 0)?
             }
             opened => opened?,
         };
-        self.check_file(&fd)?;
+        let fd = check_after(fd)?;
         let how = if exclusive {
             FlockOperation::NonBlockingLockExclusive
         } else {

@@ -356,6 +356,9 @@ impl<B: Backing> Volume<B> {
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
+            if got < want {
+                break; // the end as it was: writing may have moved it, in one and the same file
+            }
         }
         Ok(done)
     }
