@@ -10,7 +10,6 @@ mod kms;
 mod logging;
 mod man;
 mod mount_opts;
-mod mounts;
 mod output;
 mod terminal;
 mod unlock;
