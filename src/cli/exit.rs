@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::kms::KmsError;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -144,6 +146,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(failure.exit);
     }
+    if let Some(error) = cause.downcast_ref::<KmsError>() {
+        return of_kms(error);
+    }
     if let Some(io) = cause.downcast_ref::<std::io::Error>() {
         return of_io(io);
     }
@@ -151,6 +156,23 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return of_io(&std::io::Error::from(*errno));
     }
     None
+}
+
+fn of_kms(error: &KmsError) -> Option<Exit> {
+    Some(match error {
+        KmsError::NotFound(_) | KmsError::KeyMissing { .. } => Exit::NoSuchKey,
+        KmsError::Disabled { .. } => Exit::KeyDisabled,
+        KmsError::WrongPassphrase { .. } | KmsError::Locked { .. } => Exit::WrongPassphrase,
+        KmsError::Busy => Exit::Busy,
+        KmsError::UnsupportedOperation(_) | KmsError::Version { .. } => Exit::NotSupported,
+        KmsError::Damaged(_) | KmsError::InvalidCiphertext => Exit::Damage,
+        KmsError::InvalidAliasName(_)
+        | KmsError::InvalidArn(_)
+        | KmsError::InvalidMarker
+        | KmsError::Validation(_)
+        | KmsError::BadProtector(_) => Exit::Usage,
+        _ => return None,
+    })
 }
 
 fn of_io(error: &std::io::Error) -> Option<Exit> {

@@ -48,3 +48,28 @@ fn help_lists_every_code() {
         assert!(help.contains(&format!("  {code}  {meaning}\n")));
     }
 }
+
+#[test]
+fn errors_of_the_key_manager_have_their_codes() {
+    let dir = std::path::PathBuf::from("/ks");
+    let cases = [
+        (KmsError::NotFound("no such key".into()), Exit::NoSuchKey),
+        (KmsError::Disabled { arn: "arn".into() }, Exit::KeyDisabled),
+        (
+            KmsError::WrongPassphrase { dir: dir.clone() },
+            Exit::WrongPassphrase,
+        ),
+        (KmsError::Busy, Exit::Busy),
+        (
+            KmsError::UnsupportedOperation("x".into()),
+            Exit::NotSupported,
+        ),
+        (KmsError::InvalidCiphertext, Exit::Damage),
+        (KmsError::Validation("x".into()), Exit::Usage),
+        (KmsError::NoKeystore { dir }, Exit::Failure),
+    ];
+    for (error, exit) in cases {
+        let error = anyhow::Error::new(error).context("opening");
+        assert_eq!(of(&error), exit, "{error:#}");
+    }
+}
