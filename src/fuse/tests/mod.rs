@@ -43,7 +43,10 @@ fn open_volume(cipher: &Path, read_only: bool) -> Arc<Volume<Os>> {
         Volume::init(&Os::open(cipher).unwrap(), &kms, &options).unwrap();
     }
     let kms = Arc::new(Kms::open(&keystore, &[protector]).unwrap());
-    let options = OpenOptions { read_only, ..OpenOptions::default() };
+    let options = OpenOptions {
+        read_only,
+        ..OpenOptions::default()
+    };
     Arc::new(Volume::open(Os::open(cipher).unwrap(), kms, options).unwrap())
 }
 

@@ -196,6 +196,52 @@ fn a_dead_mount_of_ours_is_cleared_away() {
     assert!(!mountpoint::is_mount_point(&m.point).unwrap());
 }
 
+/// Its kernel side still answers what it remembers.
+#[test]
+fn a_killed_server_s_mount_is_cleared_away() {
+    const INSIDE: &str = "ENVELOPEFS_TEST_TO_BE_KILLED";
+    let start = |dir: &Path| {
+        let options = MountOptions::new();
+        Mount::start(
+            volume(&dir.join("cipher")),
+            &dir.join("mnt"),
+            &options,
+            None,
+        )
+        .unwrap()
+    };
+    if let Some(dir) = std::env::var_os(INSIDE) {
+        start(Path::new(&dir)).wait().unwrap();
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("cipher")).unwrap();
+    let point = dir.path().join("mnt");
+    fs::create_dir(&point).unwrap();
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "fuse::tests::mounting::a_killed_server_s_mount_is_cleared_away",
+        ])
+        .env(INSIDE, dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("mounted", || mountpoint::is_mount_point(&point).unwrap());
+    fs::write(point.join("f"), "kept").unwrap();
+    assert_eq!(control::server_pid(&point).unwrap(), server.id());
+    assert!(!mountpoint::is_stale(&point));
+    assert!(fs::metadata(&point).is_ok());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(fs::metadata(&point).is_ok(), "remembered");
+    assert!(mountpoint::is_stale(&point));
+    let mount = start(dir.path());
+    assert_eq!(fs::read(point.join("f")).unwrap(), b"kept");
+    drop(mount);
+    assert!(!mountpoint::is_mount_point(&point).unwrap());
+}
+
 #[test]
 fn an_aborted_connection_leaves_no_dead_mount() {
     let mut m = Mounted::new();
