@@ -37,8 +37,19 @@ fn write_pages(command: &Command, parent: Option<&str>, dir: &Path) -> Result<()
     let related: Vec<&str> = parent.into_iter().chain(children).collect();
     let mut text = Vec::new();
     page(command, &name, &related, &mut text).context("rendering a man page")?;
+    let text = without_preambles(&text);
     let path = dir.join(format!("{name}.1"));
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Each part that the generator renders begins with the same two lines; one pair is enough.
+fn without_preambles(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let is_preamble =
+        |line: &&str| line.starts_with(".ie \\n(.g .ds Aq") || line.starts_with(".el .ds Aq");
+    let mut lines: Vec<&str> = text.lines().filter(is_preamble).take(2).collect();
+    lines.extend(text.lines().filter(|line| !is_preamble(line)));
+    lines.join("\n") + "\n"
 }
 
 fn page(command: &Command, name: &str, related: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
