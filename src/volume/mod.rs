@@ -28,6 +28,7 @@ mod rename;
 mod resize;
 mod rewrap;
 mod status;
+mod take_back;
 mod types;
 mod verify;
 mod walk;
@@ -49,7 +50,11 @@ pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMod
 pub use verify::FileCheck;
 pub use walk::{Met, Visit};
 
-use crate::backing::Backing;
+// What the operations take and give is the backing's and the key manager's in part: whoever uses a
+// volume needs no other room.
+pub use crate::backing::{Backing, Kind, Os, Rename, Seek, SetTime, StatFs, Time, XattrMode};
+pub use crate::kms::KmsError;
+
 use crate::content::BlockIndex;
 use crate::format::{VolumeId, VolumeRecord, VolumeSecrets};
 use crate::kms::KeyId;
