@@ -28,26 +28,49 @@ fn init_refuses_what_holds_anything() {
     let place = Place::new();
     fs::create_dir(place.path("full")).unwrap();
     fs::write(place.path("full/file"), "x").unwrap();
-    place.run(["init", "full"]).fails(FAILURE, "full is not empty");
-    assert!(!place.path("keystore").exists(), "a refusal leaves nothing behind");
+    place
+        .run(["init", "full"])
+        .fails(FAILURE, "full is not empty");
+    assert!(
+        !place.path("keystore").exists(),
+        "a refusal leaves nothing behind"
+    );
     place.ok(["init", "c", "--plaintext-names"]);
     assert_eq!(place.json(["status", "c", "--json"])["names"], "plain");
-    place.run(["init", "c"]).fails(FAILURE, "c is an envelopefs volume already");
-    place.run(["init", "no/such/parent"]).fails(FAILURE, "no/such/parent");
+    place
+        .run(["init", "c"])
+        .fails(FAILURE, "c is an envelopefs volume already");
+    place
+        .run(["init", "no/such/parent"])
+        .fails(FAILURE, "no/such/parent");
     place.run(["init", "key"]).fails(FAILURE, "key");
 }
 
 #[test]
 fn init_takes_a_key_of_the_user() {
     let place = Place::new();
-    place.run(["init", "c", "--key", "alias/mine"]).fails(FAILURE, "no keystore");
+    place
+        .run(["init", "c", "--key", "alias/mine"])
+        .fails(FAILURE, "no keystore");
     place.ok(["keystore", "init"]);
-    place.run(["init", "c", "--key", "alias/mine"]).fails(NO_SUCH_KEY, "alias/mine");
+    place
+        .run(["init", "c", "--key", "alias/mine"])
+        .fails(NO_SUCH_KEY, "alias/mine");
     assert!(!place.path("c").exists());
     let key = create_key(&place);
-    place.ok(["kms", "create-alias", "--alias-name", "alias/mine", "--target-key-id", &key]);
+    place.ok([
+        "kms",
+        "create-alias",
+        "--alias-name",
+        "alias/mine",
+        "--target-key-id",
+        &key,
+    ]);
     place.ok(["init", "c", "--key", "alias/mine"]);
-    assert_eq!(place.json(["status", "c", "--json"])["key_ids"][0], key.as_str());
+    assert_eq!(
+        place.json(["status", "c", "--json"])["key_ids"][0],
+        key.as_str()
+    );
 }
 
 fn create_key(place: &Place) -> String {
@@ -62,16 +85,27 @@ fn a_disabled_key_and_a_missing_one_have_codes_of_their_own() {
     let key = create_key(&place);
     place.ok(["init", "c", "--key", &key]);
     place.ok(["kms", "disable-key", "--key-id", &key]);
-    for words in [&["ls", "c"][..], &["fsck", "c"], &["rewrap", "c"], &["mount", "c", "m"]] {
+    for words in [
+        &["ls", "c"][..],
+        &["fsck", "c"],
+        &["rewrap", "c"],
+        &["mount", "c", "m"],
+    ] {
         place.run(words).fails(KEY_DISABLED, "disabled");
     }
-    place.run(["init", "d", "--key", &key]).fails(KEY_DISABLED, "disabled");
+    place
+        .run(["init", "d", "--key", &key])
+        .fails(KEY_DISABLED, "disabled");
     place.ok(["kms", "enable-key", "--key-id", &key]);
     place.ok(["ls", "c"]);
-    place.run(["rewrap", "c", "--to-key", "alias/none"]).fails(NO_SUCH_KEY, "alias/none");
+    place
+        .run(["rewrap", "c", "--to-key", "alias/none"])
+        .fails(NO_SUCH_KEY, "alias/none");
     // Another keystore doesn't have the key.
     place.ok(["keystore", "init", "--keystore", "other"]);
-    place.run(["ls", "c", "--keystore", "other"]).fails(NO_SUCH_KEY, &key);
+    place
+        .run(["ls", "c", "--keystore", "other"])
+        .fails(NO_SUCH_KEY, &key);
 }
 
 #[test]
@@ -83,7 +117,11 @@ fn what_does_not_open_the_keystore() {
         command.env("ENVELOPEFS_KEY_FILE", place.path("wrong"));
         cli_support::Done(command.output().unwrap())
     };
-    for words in [&["ls", "c"][..], &["mount", "c", "m"], &["kms", "list-keys"]] {
+    for words in [
+        &["ls", "c"][..],
+        &["mount", "c", "m"],
+        &["kms", "list-keys"],
+    ] {
         wrong(words).fails(WRONG_PASSPHRASE, "wrong passphrase or key file");
     }
     // All sources are tried.
@@ -91,8 +129,12 @@ fn what_does_not_open_the_keystore() {
     let mut nothing = place.command(["ls", "c"]);
     nothing.env_remove("ENVELOPEFS_KEY_FILE");
     cli_support::Done(nothing.output().unwrap()).fails(USAGE, "no terminal to ask on");
-    place.run(["ls", "c", "--keystore", "none"]).fails(FAILURE, "no keystore in none");
-    place.run(["ls", "c", "--passphrase-file", "none"]).fails(FAILURE, "none");
+    place
+        .run(["ls", "c", "--keystore", "none"])
+        .fails(FAILURE, "no keystore in none");
+    place
+        .run(["ls", "c", "--passphrase-file", "none"])
+        .fails(FAILURE, "none");
 }
 
 #[test]
@@ -121,8 +163,12 @@ fn the_terminal_is_asked_with_the_echo_off() {
         let line = format!("{} {words}", cli_support::BINARY);
         command.args(["-qec", &line, "/dev/null"]);
         place.surround(&mut command);
-        command.env_remove("ENVELOPEFS_KEY_FILE").stdin(std::process::Stdio::piped());
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+            .env_remove("ENVELOPEFS_KEY_FILE")
+            .stdin(std::process::Stdio::piped());
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         // What is typed before the prompt is echoed by the terminal itself.
         std::thread::sleep(std::time::Duration::from_millis(300));
@@ -139,13 +185,21 @@ fn the_terminal_is_asked_with_the_echo_off() {
     };
     let differ = ask("init c", "one\ntwo\n");
     assert_eq!(differ.code(), Some(USAGE));
-    assert!(differ.stdout().contains("the two passphrases differ"), "{}", differ.stdout());
+    assert!(
+        differ.stdout().contains("the two passphrases differ"),
+        "{}",
+        differ.stdout()
+    );
     assert!(!place.path("c").exists() && !place.path("keystore").exists());
 
     let made = ask("init c", "opensesame\nopensesame\n");
     assert_eq!(made.code(), Some(0), "{}", made.stdout());
     assert!(made.stdout().contains("New passphrase for the keystore"));
-    assert!(!made.stdout().contains("opensesame"), "it was shown: {}", made.stdout());
+    assert!(
+        !made.stdout().contains("opensesame"),
+        "it was shown: {}",
+        made.stdout()
+    );
     assert_eq!(ask("ls c", "opensesame\n").code(), Some(0));
     assert_eq!(ask("ls c", "closesesame\n").code(), Some(WRONG_PASSPHRASE));
     assert_eq!(ask("ls c", "\n").code(), Some(USAGE));
@@ -169,7 +223,9 @@ fn wrong_usage_is_code_2() {
         let done = place.run(words);
         assert_eq!(done.code(), Some(USAGE), "{words:?}: {}", done.stderr());
     }
-    place.run(["mount", "c", "m", "-o", "colour=red"]).fails(USAGE, "colour=red");
+    place
+        .run(["mount", "c", "m", "-o", "colour=red"])
+        .fails(USAGE, "colour=red");
 }
 
 #[test]
@@ -186,12 +242,22 @@ fn what_is_no_volume_is_said_by_name() {
     ] {
         place.run(words).fails(FAILURE, "plain");
     }
-    place.run(["umount", "m"]).fails(FAILURE, "nothing is mounted here");
-    place.run(["umount", "/proc"]).fails(FAILURE, "not one of envelopefs");
+    place
+        .run(["umount", "m"])
+        .fails(FAILURE, "nothing is mounted here");
+    place
+        .run(["umount", "/proc"])
+        .fails(FAILURE, "not one of envelopefs");
     place.run(["status", "none"]).fails(FAILURE, "none");
-    fs::write(place.path("text"), "no cipher file, but long enough to be one ".repeat(50)).unwrap();
+    fs::write(
+        place.path("text"),
+        "no cipher file, but long enough to be one ".repeat(50),
+    )
+    .unwrap();
     place.run(["inspect", "text"]).fails(FAILURE, "text");
-    place.run(["inspect", "plain"]).fails(FAILURE, "not a regular file");
+    place
+        .run(["inspect", "plain"])
+        .fails(FAILURE, "not a regular file");
 }
 
 #[test]
@@ -202,9 +268,19 @@ fn a_volume_of_the_future_is_not_supported() {
         bytes[8] = 0x63;
         fs::write(place.path(name), bytes).unwrap();
     }
-    for words in [&["ls", "c"][..], &["status", "c"], &["mount", "c", "m"], &["fsck", "c"]] {
+    for words in [
+        &["ls", "c"][..],
+        &["status", "c"],
+        &["mount", "c", "m"],
+        &["fsck", "c"],
+    ] {
         let done = place.run(words);
-        assert_eq!(done.code(), Some(NOT_SUPPORTED), "{words:?}: {}", done.stderr());
+        assert_eq!(
+            done.code(),
+            Some(NOT_SUPPORTED),
+            "{words:?}: {}",
+            done.stderr()
+        );
     }
 }
 
@@ -236,7 +312,10 @@ fn rotation_without_a_mount() {
     assert_eq!(first["material_id"], second["previous_material_id"]);
     assert_ne!(first["material_id"], second["material_id"]);
     let dry = place.json(["rewrap", "c", "--dry-run", "--json"]);
-    assert_eq!((&dry["dry_run"], &dry["volume_key"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&dry["dry_run"], &dry["volume_key"]),
+        (&true.into(), &false.into())
+    );
     assert_eq!(place.json(["rewrap", "c", "--json"])["volume_key"], true);
     assert_eq!(place.json(["rewrap", "c", "--json"])["volume_key"], false);
     place.ok(["ls", "c"]);

@@ -40,7 +40,7 @@ pub fn run(args: &CpArgs, keystore: &KeystoreArgs) -> Result<Exit> {
         return Err(usage(format!("{}: not a directory", dest.display())));
     }
     let reader = Reader::open(&args.cipher_dir, keystore, "cp")?;
-    let mut copier = Copier {
+    let mut run = Copier {
         reader: &reader,
         recursive: args.recursive,
         preserve: args.preserve,
@@ -56,10 +56,10 @@ pub fn run(args: &CpArgs, keystore: &KeystoreArgs) -> Result<Exit> {
         // A symlink that is named is followed, one that is found on the way is copied.
         let copied = reader
             .find(source, !args.recursive)
-            .and_then(|attr| copier.copy(source, &attr, &target));
-        copier.note(copied);
+            .and_then(|attr| run.copy(source, &attr, &target));
+        run.note(copied);
     }
-    Ok(copier.worst)
+    Ok(run.worst)
 }
 
 struct Copier<'a> {
@@ -86,11 +86,9 @@ impl Copier<'_> {
     }
 
     fn copy(&mut self, from: &Path, attr: &Attr, to: &Path) -> Result<()> {
-        if attr.kind != Kind::Dir && attr.nlink > 1 && self.preserve {
-            if let Some(first) = self.links.get(&attr.ino) {
-                return std::fs::hard_link(first, to).with_context(|| to.display().to_string());
-            }
-            self.links.insert(attr.ino, to.to_owned());
+        let linked = attr.kind != Kind::Dir && attr.nlink > 1 && self.preserve;
+        if linked && let Some(first) = self.links.get(&attr.ino) {
+            return std::fs::hard_link(first, to).with_context(|| to.display().to_string());
         }
         match attr.kind {
             Kind::Dir => return self.directory(from, attr, to),
@@ -104,6 +102,9 @@ impl Copier<'_> {
             Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
                 special(attr, to).with_context(|| to.display().to_string())?;
             }
+        }
+        if linked {
+            self.links.insert(attr.ino, to.to_owned());
         }
         self.attributes(from, attr, to)
     }

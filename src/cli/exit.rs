@@ -103,9 +103,10 @@ pub fn table() -> impl Iterator<Item = (u8, &'static str)> {
 
 /// The table as `--help` shows it.
 pub fn help() -> String {
+    use std::fmt::Write;
     let mut text = String::from("Exit status:\n");
     for (code, meaning) in table() {
-        text.push_str(&format!("  {code}  {meaning}\n"));
+        let _ = writeln!(text, "  {code}  {meaning}");
     }
     text
 }

@@ -1,5 +1,6 @@
 //! `fsck`: reads and verifies everything in a volume.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -73,16 +74,17 @@ fn words(report: &FsckReport) -> String {
         1 => "1 damaged place".to_owned(),
         count => format!("{count} damaged places"),
     };
-    text.push_str(&format!(
+    let _ = writeln!(
+        text,
         "{verdict}: {} files, {} directories, {} symlinks, {} others, {} extended attributes, \
-         {} read\n",
+         {} read",
         report.files,
         report.directories,
         report.symlinks,
         report.others,
         report.xattrs,
         output::human_bytes(report.bytes)
-    ));
+    );
     text
 }
 

@@ -39,14 +39,7 @@ pub fn run(args: &InitArgs, keystore: &KeystoreArgs) -> Result<Exit> {
     } else {
         NameEncoding::Encrypted
     };
-    let made = make(
-        &args.cipher_dir,
-        &kms,
-        &CreateOptions {
-            key: key.clone(),
-            names,
-        },
-    );
+    let made = make(&args.cipher_dir, &kms, &CreateOptions { key, names });
     let id = match made {
         Ok(id) => id,
         Err(error) => {

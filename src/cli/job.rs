@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::exit;
+use super::output::cut;
 use crate::backing::Os;
 use crate::kms::KeyId;
 use crate::maintain::Progress;
@@ -144,8 +145,7 @@ impl Job {
     pub fn report_piece(&self, from: usize, most: usize) -> String {
         match &*self.shared.outcome.lock() {
             Some(Outcome::Report(text, _)) if text.is_char_boundary(from) => {
-                let end = text.floor_char_boundary(from.saturating_add(most).min(text.len()));
-                text[from..end].to_owned()
+                cut(&text[from..], most).to_owned()
             }
             _ => String::new(),
         }

@@ -62,7 +62,10 @@ pub fn start(target: &LogTarget) -> Result<()> {
         .with_ansi(false)
         .with_target(false);
     let started = match target {
-        LogTarget::Command => builder.event_format(Plain).with_writer(io::stderr).try_init(),
+        LogTarget::Command => builder
+            .event_format(Plain)
+            .with_writer(io::stderr)
+            .try_init(),
         LogTarget::Stderr => builder.with_writer(io::stderr).try_init(),
         LogTarget::File(path) => builder.with_writer(Mutex::new(log_file(path)?)).try_init(),
         LogTarget::Syslog => {

@@ -167,12 +167,7 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
         };
         let text = format!("\\fB{}\\fR \\fI{}\\fR", escape(&flag), escape(value));
         let text = text.strip_suffix(" \\fI\\fR").unwrap_or(&text);
-        let required = argument.is_required_set();
-        if required {
-            write!(out, " {text}")?
-        } else {
-            write!(out, " [{text}]")?
-        }
+        usage_part(out, argument, text)?;
     }
     for argument in command.get_positionals() {
         let many = argument
@@ -180,11 +175,7 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
             .is_some_and(|range| range.max_values() > 1);
         let dots = if many { "..." } else { "" };
         let text = format!("\\fI{}\\fR{dots}", escape(value_name(argument)));
-        if argument.is_required_set() {
-            write!(out, " {text}")?
-        } else {
-            write!(out, " [{text}]")?
-        }
+        usage_part(out, argument, &text)?;
     }
     if command
         .get_subcommands()
@@ -193,6 +184,14 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
         write!(out, " \\fICOMMAND\\fR")?;
     }
     writeln!(out)
+}
+
+fn usage_part(out: &mut Vec<u8>, argument: &clap::Arg, text: &str) -> io::Result<()> {
+    if argument.is_required_set() {
+        write!(out, " {text}")
+    } else {
+        write!(out, " [{text}]")
+    }
 }
 
 fn value_name(argument: &clap::Arg) -> &str {

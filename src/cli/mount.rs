@@ -188,8 +188,12 @@ impl MountPlan {
     fn resolve_places(&mut self) -> Result<()> {
         self.cipher_dir = target::cipher_dir(&self.cipher_dir)?;
         match self.mountpoint.canonicalize() {
-            Ok(full) => self.mountpoint = full,
-            // A dead mount of ours: the mount clears it away.
+            // A dead mount of ours is cleared away by the mount.
+            Ok(full) if full.is_dir() || is_stale(&full) => self.mountpoint = full,
+            Ok(full) => {
+                let message = format!("mount point {} is not a directory", full.display());
+                return Err(failure(Exit::Failure, message));
+            }
             Err(_) if is_stale(&self.mountpoint) => {
                 self.mountpoint = std::path::absolute(&self.mountpoint)?;
             }

@@ -1,5 +1,6 @@
 //! `rewrap`: wraps every data key of a volume anew.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -131,7 +132,7 @@ fn words(report: &RewrapReport) -> String {
     if !report.before.is_empty() {
         text.push_str("before, by key and material:\n");
         for (key, count) in &report.before {
-            text.push_str(&format!("  {key}  {count}\n"));
+            let _ = writeln!(text, "  {key}  {count}");
         }
     }
     text

@@ -57,7 +57,7 @@ pub fn run(args: &RotateArgs, keystore: &KeystoreArgs) -> Result<Exit> {
 pub fn rotate(kms: &Kms, volume: &Volume<Os>) -> Result<Rotated> {
     let key = volume.volume_key_id();
     let previous = kms.current_material(&key)?;
-    kms.rotate_key_on_demand(Via::Volume, &KeyRef::Id(key.clone()))?;
+    kms.rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))?;
     let current = kms.current_material(&key)?;
     Ok(Rotated {
         volume_id: volume.id().to_string(),

@@ -38,14 +38,9 @@ pub fn run(args: &UmountArgs) -> Result<Exit> {
 /// Refuses what is no mount of this program: root could take away any mount with this command.
 fn check_ours(path: &Path) -> Result<()> {
     let shown = path.display();
-    let entry = match mountpoint::find(path).with_context(|| shown.to_string())? {
-        Some(entry) => entry,
-        None => {
-            return Err(failure(
-                Exit::Failure,
-                format!("{shown}: nothing is mounted here"),
-            ));
-        }
+    let Some(entry) = mountpoint::find(path).with_context(|| shown.to_string())? else {
+        let message = format!("{shown}: nothing is mounted here");
+        return Err(failure(Exit::Failure, message));
     };
     if is_ours(&entry, path) {
         return Ok(());

@@ -29,7 +29,10 @@ pub struct Place {
 impl Place {
     /// With a key file, and no keystore yet.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("envelopefs-cli-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("envelopefs-cli-")
+            .tempdir()
+            .unwrap();
         let place = Self { folder };
         fs::write(place.path("key"), [b'k'; 64]).unwrap();
         fs::create_dir(place.path("m")).unwrap();
@@ -124,7 +127,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         if self.is_mounted() {
             // A test failed half-way: the folder must not be deleted through the mount.
-            let _ = Command::new("umount").arg("-l").arg(self.path("m")).status();
+            let _ = Command::new("umount")
+                .arg("-l")
+                .arg(self.path("m"))
+                .status();
         }
     }
 }
@@ -147,7 +153,12 @@ impl Done {
 
     #[track_caller]
     pub fn success(self) -> String {
-        assert!(self.0.status.success(), "{:?}: {}", self.0.status, self.stderr());
+        assert!(
+            self.0.status.success(),
+            "{:?}: {}",
+            self.0.status,
+            self.stderr()
+        );
         self.stdout()
     }
 
@@ -176,14 +187,21 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
     assert!(status.unwrap().success());
 }
 
 /// Changes one byte of a file.
 pub fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
-    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
