@@ -91,7 +91,8 @@ pub(super) fn has_device(device: Device) -> bool {
     table().is_ok_and(|table| table.iter().any(|entry| entry.device == device))
 }
 
-fn table() -> io::Result<Vec<MountEntry>> {
+/// The whole mount table, as this process sees it.
+pub fn table() -> io::Result<Vec<MountEntry>> {
     let text = fs::read("/proc/self/mountinfo")?;
     Ok(text
         .split(|byte| *byte == b'\n')
