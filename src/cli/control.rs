@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState};
-use super::output::cut;
+use super::output::{cut, error_line};
 use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
@@ -231,7 +231,7 @@ fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
 impl Control for Service {
     fn call(&self, caller_uid: u32, request: &[u8]) -> Vec<u8> {
         self.answer(caller_uid, request).unwrap_or_else(|error| {
-            let mut message = format!("{error:#}");
+            let mut message = error_line(&error);
             message.truncate(cut(&message, LONGEST_MESSAGE / 8).len());
             let code = exit::of(&error).code();
             serde_json::to_vec(&Answer::<()>::Error { code, message }).unwrap_or_default()

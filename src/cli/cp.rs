@@ -20,6 +20,7 @@ use rustix::process::{Gid, Uid};
 
 use super::args::CpArgs;
 use super::exit::{self, Exit, failure, usage};
+use super::output::error_line;
 use super::reader::{OpenFile, Reader};
 use super::unlock::KeystoreArgs;
 use crate::backing::{Kind, Seek};
@@ -76,7 +77,7 @@ impl Copier<'_> {
     /// An error of one entry is printed; the others are copied all the same.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            eprintln!("envelopefs: {error:#}");
+            eprintln!("envelopefs: {}", error_line(&error));
             let exit = exit::of(&error);
             // Damage is what a rescue is about: it isn't hidden by a lesser failure.
             if self.worst == Exit::Ok || exit == Exit::Damage {

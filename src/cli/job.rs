@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::exit;
-use super::output::cut;
+use super::output::{cut, error_line};
 use crate::backing::Os;
 use crate::kms::KeyId;
 use crate::maintain::Progress;
@@ -159,8 +159,9 @@ fn work(volume: &Volume<Os>, to_key: Option<KeyId>, dry_run: bool, shared: &Shar
     match done {
         Ok(report) => Outcome::Report(report, shared.cancelled()),
         Err(error) => {
-            tracing::error!("rewrap: {error:#}");
-            Outcome::Error(exit::of(&error).code(), format!("{error:#}"))
+            let line = error_line(&error);
+            tracing::error!("rewrap: {line}");
+            Outcome::Error(exit::of(&error).code(), line)
         }
     }
 }

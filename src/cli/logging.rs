@@ -121,8 +121,8 @@ fn log_file(path: &Path) -> Result<std::fs::File> {
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("internal error at {place}; the operation failed, the mount goes on");
-        tracing::debug!("internal error: {info}");
+        tracing::error!("a thread panicked at {place}");
+        tracing::debug!("{info}");
     }));
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::args::LsArgs;
 use super::exit::{self, Exit};
-use super::output::{STDOUT, printable};
+use super::output::{STDOUT, error_line, printable};
 use super::reader::{Entry, Reader};
 use super::unlock::KeystoreArgs;
 use crate::backing::{Kind, Time};
@@ -129,7 +129,7 @@ impl<W: Write> Lister<'_, W> {
     }
 
     fn fail(&mut self, error: &anyhow::Error) {
-        eprintln!("envelopefs: {error:#}");
+        eprintln!("envelopefs: {}", error_line(error));
         if self.worst == Exit::Ok {
             self.worst = exit::of(error);
         }

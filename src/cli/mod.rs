@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             if !output::is_broken_pipe(&error) {
-                eprintln!("envelopefs: {error:#}");
+                eprintln!("envelopefs: {}", output::error_line(&error));
             }
             exit::of(&error).into()
         }

@@ -81,7 +81,7 @@ fn all(json: bool) -> Result<Exit> {
                 Err(error) => Status::Silent(Silent {
                     mounted: true,
                     mountpoint: entry.point.to_string_lossy().into_owned(),
-                    error: format!("{error:#}"),
+                    error: output::error_line(&error),
                 }),
             },
         )
