@@ -61,11 +61,11 @@ pub struct MountOptions {
 const KNOWN: [(&str, &str); 24] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
+    ("allow_other", "let other users in (the default for root)"),
     (
-        "allow_other",
-        "let other users in; the kernel checks permissions then",
+        "default_permissions",
+        "let the kernel check permissions (the default)",
     ),
-    ("default_permissions", "let the kernel check permissions"),
     ("dev", "honour device files; root only"),
     ("nodev", "do not honour device files (the default)"),
     (

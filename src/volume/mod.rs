@@ -52,9 +52,7 @@ pub use walk::{Met, Visit};
 
 // What the operations take and give is the backing's and the key manager's in part: whoever uses a
 // volume needs no other room.
-pub use crate::backing::{
-    Backing, Kind, Os, Rename, Seek, SetTime, StatFs, Time, XattrMode,
-};
+pub use crate::backing::{Backing, Kind, Os, Rename, Seek, SetTime, StatFs, Time, XattrMode};
 pub use crate::kms::KmsError;
 
 use crate::content::BlockIndex;

@@ -72,11 +72,18 @@ impl<B: Backing> Volume<B> {
         head.holes = true;
         let state = head.state.seal(head.unwrapped.keys.content());
         let entries = [0; PAGE - ENTRIES_AT];
-        let mut bufs = [IoSlice::new(&start), IoSlice::new(&state), IoSlice::new(&entries)];
+        let mut bufs = [
+            IoSlice::new(&start),
+            IoSlice::new(&state),
+            IoSlice::new(&entries),
+        ];
         let made = self
             .backing
             .write_at(&file.file, &mut bufs, 0)
-            .and_then(|()| self.backing.truncate(&file.file, Layout::cipher_size(new).0));
+            .and_then(|()| {
+                self.backing
+                    .truncate(&file.file, Layout::cipher_size(new).0)
+            });
         if let Err(error) = made {
             let _ = self.backing.truncate(&file.file, 0);
             return Err(error.into());
