@@ -207,7 +207,7 @@ class Volume:
                     words = pathlib.Path(entry.path, "cmdline").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                if wanted & set(words) and b"mount" in b" ".join(words[:3]):
+                if wanted & set(words) and any(b"mount" in w for w in words):
                     found.append(int(entry.name))
         return found
 
@@ -246,6 +246,28 @@ def loop_ext4(work, mib, name="small"):
     point.mkdir()
     run("mount", "-t", "ext4", device, point)
     return point
+
+
+def with_mount_helper():
+    """Runs the rest of the script in a mount namespace of its own, in which mount(8) finds the helpers in /sbin.
+
+    Nothing is installed on the machine: an overlay (or a copy in memory) covers /usr/sbin, in the namespace only.
+    """
+    if "ENVELOPEFS_TEST_NAMESPACE" not in os.environ:
+        os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", "--", sys.executable, *sys.argv],
+                   {**os.environ, "ENVELOPEFS_TEST_NAMESPACE": "1", "ENVELOPEFS": binary()})
+    cover = pathlib.Path(tempfile.mkdtemp(prefix="envelopefs-sbin-"))
+    atexit.register(cover.rmdir)
+    run("mount", "-t", "tmpfs", "none", cover)
+    atexit.register(subprocess.run, ["umount", "-l", str(cover)], check=False)
+    for folder in ("upper", "work", "copy"):
+        (cover / folder).mkdir()
+    if run("mount", "-t", "overlay", "none", "-o", f"lowerdir=/usr/sbin,upperdir={cover}/upper,workdir={cover}/work", "/usr/sbin", ok=False).returncode:
+        run("cp", "-a", "/usr/sbin/.", cover / "copy")
+        run("mount", "--bind", cover / "copy", "/usr/sbin")
+    for name in ("mount.envelopefs", "mount.fuse.envelopefs"):
+        pathlib.Path("/usr/sbin", name).unlink(missing_ok=True)
+        os.symlink(os.path.realpath(binary()), f"/usr/sbin/{name}")
 
 
 def case(function=None, *, timeout=120):
