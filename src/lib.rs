@@ -12,14 +12,14 @@
 //! |---|---|---|
 //! | [`secret`] | key bytes: locked, not dumped, wiped on drop, never printed | – |
 //! | [`crypto`] | AEAD, KDF, MAC, randomness; one face, two backends; no I/O | secret |
-//! | [`format`] | bytes ⇄ typed records; no I/O | crypto |
+//! | [`format`] | bytes ⇄ typed records; no I/O | secret, crypto |
 //! | [`kms`] | the key manager: who may use which key for what | secret, crypto, format |
-//! | [`content`] | a plaintext range ⇄ ciphertext spans, open and seal of a run of blocks | crypto, format |
-//! | [`names`] | a plaintext name ⇄ its encrypted name | crypto, format |
+//! | [`content`] | a plaintext range ⇄ ciphertext spans, open and seal of a run of blocks | secret, crypto, format |
+//! | [`names`] | a plaintext name ⇄ its encrypted name | secret, crypto, format |
 //! | [`backing`] | the only system calls on the cipher directory | – |
-//! | [`volume`] | files, directories, locks, caches, in plaintext terms; no FUSE, no errno | content, names, format, backing, kms (and secret, crypto) |
-//! | [`maintain`] | rewrap, fsck: walks over a volume | volume, kms |
-//! | [`fuse`] | the kernel protocol ⇄ `volume`; the only user of `fuser`; errors → errno | volume |
+//! | [`volume`] | files, directories, locks, caches, in plaintext terms; no FUSE, no errno | secret, crypto, format, content, names, backing, kms |
+//! | [`maintain`] | rewrap, fsck: walks over a volume | format, names, backing, content, volume, kms |
+//! | [`fuse`] | the kernel protocol ⇄ `volume`; the only user of `fuser`; errors → errno | backing, volume |
 //! | [`cli`] | words ⇄ calls; the only place with `anyhow`, prompts, progress bars | all |
 //!
 //! # How a read travels

@@ -12,7 +12,9 @@ const FIXED: &str = "lengths are fixed by the types";
 
 impl Gcm {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect(FIXED)))
+        Self(LessSafeKey::new(
+            UnboundKey::new(&AES_256_GCM, key).expect(FIXED),
+        ))
     }
 
     pub(crate) fn seal(

@@ -19,7 +19,11 @@ pub struct Argon2Cost {
 
 impl Argon2Cost {
     /// RFC 9106 §4, the second recommended option: 64 MiB, 3 passes, 4 lanes.
-    pub const RECOMMENDED: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
+    pub const RECOMMENDED: Self = Self {
+        memory_kib: 64 * 1024,
+        passes: 3,
+        lanes: 4,
+    };
 }
 
 /// Derives a key from a passphrase.

@@ -24,7 +24,11 @@ pub fn random_array<const N: usize>() -> [u8; N] {
 /// # Panics
 /// When the system has no randomness (getrandom(2) fails): there is nothing safe to do then.
 pub fn random_key<const N: usize>() -> Secret<N> {
-    Secret::init(|out| SysRng.try_fill_bytes(out).expect("getrandom(2) gives random bytes"))
+    Secret::init(|out| {
+        SysRng
+            .try_fill_bytes(out)
+            .expect("getrandom(2) gives random bytes")
+    })
 }
 
 pub(super) fn nonce() -> [u8; NONCE_LEN] {

@@ -26,7 +26,10 @@ impl Gcm {
     ) -> [u8; TAG_LEN] {
         cipher.copy_from_slice(plain);
         let nonce: &Nonce<_> = nonce.into();
-        self.0.encrypt_inout_detached(nonce, aad, cipher.into()).expect(FIXED).into()
+        self.0
+            .encrypt_inout_detached(nonce, aad, cipher.into())
+            .expect(FIXED)
+            .into()
     }
 
     pub(crate) fn open_in_place(
@@ -45,7 +48,8 @@ impl Gcm {
 }
 
 pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
     for part in parts {
         mac.update(part);
     }
@@ -53,7 +57,9 @@ pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut [u8]) {
-    hkdf::Hkdf::<Sha256>::new(Some(salt), secret).expand_multi_info(info, out).expect(FIXED);
+    hkdf::Hkdf::<Sha256>::new(Some(salt), secret)
+        .expand_multi_info(info, out)
+        .expect(FIXED);
 }
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {

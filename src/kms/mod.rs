@@ -1,1 +1,323 @@
-//! kms
+//! The key manager: customer master keys (CMKs) that behave as those of AWS KMS.
+//!
+//! A CMK is a container of key materials that never leave the keystore; data keys and small secrets
+//! are wrapped under its current material, and the wrapped form names key and material, so that a
+//! rotation changes nothing for what was wrapped before.
+//!
+//! - [`api`]: requests and answers, named as in AWS KMS, on [`Kms`];
+//! - `data_key`: the same for volumes, whose keys never lie outside [`crate::secret::Secret`];
+//! - `store`: the durable state, `cache`: keys in memory, `wrap`: the `CiphertextBlob`'s cryptography;
+//! - `state`: which operation is allowed in which key state.
+//!
+//! Every use of a key passes [`Kms::authorize`], the one place that says who may do what.
+
+pub mod api;
+mod cache;
+mod clock;
+mod context;
+mod data_key;
+mod error;
+mod id;
+mod reference;
+mod state;
+mod store;
+mod wrap;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use context::EncryptionContext;
+pub use data_key::DataKey;
+pub use error::{KmsError, Result};
+pub use id::{KeyId, MaterialId};
+pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
+pub use state::{KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType};
+pub use store::{ProtectorInfo, ProtectorInput, ProtectorKind};
+
+use cache::{Cache, CachedKey};
+use state::Class;
+use store::{KeyRow, Store};
+
+/// On-demand rotations that a customer-managed key may have, as in AWS KMS.
+const ON_DEMAND_LIMIT: u32 = 25;
+const SETTING_ACCOUNT: &str = "account-id";
+const SETTING_REGION: &str = "region";
+const SETTING_ON_DEMAND_LIMIT: &str = "on-demand-rotation-limit";
+
+/// On whose behalf a key is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A user's, directly.
+    User,
+    /// A volume's. Service-managed keys work through volumes only.
+    Volume,
+}
+
+/// What a keystore is told when it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// The account id in ARNs: 12 digits.
+    pub account_id: String,
+    /// The Region in ARNs.
+    pub region: String,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            account_id: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+        }
+    }
+}
+
+/// An open keystore. Several threads may use one, several processes the same directory.
+///
+/// Open it after the last `fork`: neither the database's locks nor key bytes pass to a child.
+pub struct Kms {
+    store: Store,
+    cache: Cache,
+    clock: Arc<dyn Clock>,
+    account_id: String,
+    region: String,
+}
+
+impl Kms {
+    /// Makes a keystore in `dir` (made too, mode 0700, when missing) with its first protector.
+    ///
+    /// # Errors
+    /// [`KmsError::KeystoreExists`], [`KmsError::NotPrivate`], [`KmsError::Validation`] (account
+    /// id or Region), [`KmsError::Io`].
+    pub fn create(dir: &Path, protector: &ProtectorInput, options: &CreateOptions) -> Result<Self> {
+        Self::create_with_clock(dir, protector, options, Arc::new(SystemClock))
+    }
+
+    /// As [`Kms::create`], with a clock.
+    pub fn create_with_clock(
+        dir: &Path,
+        protector: &ProtectorInput,
+        options: &CreateOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        reference::check_account(&options.account_id)?;
+        reference::check_region(&options.region)?;
+        let settings = [
+            (SETTING_ACCOUNT, options.account_id.as_str()),
+            (SETTING_REGION, options.region.as_str()),
+        ];
+        Self::with_store(
+            Store::create(dir, protector, &settings, clock.now())?,
+            clock,
+        )
+    }
+
+    /// Opens the keystore in `dir` with the first of `unlock` that fits, and rotates what is due.
+    ///
+    /// # Errors
+    /// [`KmsError::NoKeystore`]; [`KmsError::Locked`] when `unlock` is empty;
+    /// [`KmsError::WrongPassphrase`] when none of them fits; [`KmsError::Version`],
+    /// [`KmsError::Damaged`], [`KmsError::Io`], [`KmsError::Database`].
+    pub fn open(dir: &Path, unlock: &[ProtectorInput]) -> Result<Self> {
+        Self::open_with_clock(dir, unlock, Arc::new(SystemClock))
+    }
+
+    /// As [`Kms::open`], with a clock.
+    pub fn open_with_clock(
+        dir: &Path,
+        unlock: &[ProtectorInput],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let kms = Self::with_store(Store::open(dir, unlock)?, clock)?;
+        // Keys can be used before they are rotated; the next one to open tries again.
+        if let Err(error) = kms.rotate_due(kms.now()) {
+            tracing::warn!("could not rotate the keys that are due: {error}");
+        }
+        Ok(kms)
+    }
+
+    fn with_store(store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
+        let setting = |name: &str| {
+            store
+                .setting(name)?
+                .ok_or_else(|| KmsError::Damaged(format!("the setting {name} is missing")))
+        };
+        let (account_id, region) = (setting(SETTING_ACCOUNT)?, setting(SETTING_REGION)?);
+        Ok(Self {
+            cache: Cache::new(&store)?,
+            store,
+            clock,
+            account_id,
+            region,
+        })
+    }
+
+    /// Whether there is a keystore in `dir`.
+    pub fn exists(dir: &Path) -> bool {
+        Store::exists(dir)
+    }
+
+    /// Whether a passphrase can open the keystore in `dir`: reads it without opening it.
+    ///
+    /// # Errors
+    /// As [`Kms::open`].
+    pub fn needs_passphrase(dir: &Path) -> Result<bool> {
+        Ok(Store::protector_kinds(dir)?.contains(&ProtectorKind::Passphrase))
+    }
+
+    /// The keystore's directory.
+    pub fn dir(&self) -> &Path {
+        self.store.dir()
+    }
+
+    /// The account id in ARNs.
+    pub fn account_id(&self) -> &str {
+        &self.account_id
+    }
+
+    /// The Region in ARNs.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The time by the keystore's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// How often a customer-managed key may be rotated on demand.
+    pub fn on_demand_rotation_limit(&self) -> Result<u32> {
+        match self.store.setting(SETTING_ON_DEMAND_LIMIT)? {
+            None => Ok(ON_DEMAND_LIMIT),
+            Some(text) => text.parse().map_err(|_| {
+                KmsError::Damaged(format!("the setting {SETTING_ON_DEMAND_LIMIT} is '{text}'"))
+            }),
+        }
+    }
+
+    /// Sets how often a customer-managed key may be rotated on demand (25 unless set).
+    pub fn set_on_demand_rotation_limit(&self, limit: u32) -> Result<()> {
+        self.store
+            .set_setting(SETTING_ON_DEMAND_LIMIT, &limit.to_string())
+    }
+
+    /// The protectors of the keystore, oldest first.
+    pub fn protectors(&self) -> Result<Vec<ProtectorInfo>> {
+        self.store.protectors()
+    }
+
+    /// Adds a protector: one more way to open the keystore.
+    pub fn add_protector(&self, input: &ProtectorInput) -> Result<ProtectorInfo> {
+        self.store.add_protector(input, self.now())
+    }
+
+    /// Removes a protector. Copies of the keystore made before still open with it.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFound`]; [`KmsError::LastProtector`].
+    pub fn remove_protector(&self, id: &str) -> Result<()> {
+        self.store.remove_protector(id)
+    }
+
+    /// A key's ARN.
+    pub fn key_arn(&self, id: &KeyId) -> String {
+        self.arn(Resource::Key(*id))
+    }
+
+    fn arn(&self, resource: Resource) -> String {
+        Arn {
+            region: self.region.clone(),
+            account: self.account_id.clone(),
+            resource,
+        }
+        .to_string()
+    }
+
+    /// The key that a user means. It exists.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFound`].
+    pub fn resolve(&self, key: &KeyRef) -> Result<KeyId> {
+        match self.local(key)? {
+            Resource::Key(id) => self.cached(&id).map(|_| id),
+            Resource::Alias(name) => self
+                .alias_target(&name)?
+                .ok_or_else(|| self.no_alias(&name)),
+        }
+    }
+
+    /// As [`Kms::resolve`], for operations that change a key: they take no alias.
+    fn resolve_key(&self, key: &KeyRef) -> Result<KeyId> {
+        match self.local(key)? {
+            Resource::Key(id) => self.cached(&id).map(|_| id),
+            Resource::Alias(name) => Err(KmsError::NotFound(format!(
+                "Invalid keyId '{name}': this operation takes a key id or key ARN, no alias"
+            ))),
+        }
+    }
+
+    /// What a reference points to, once it is known to be of this account and Region.
+    fn local(&self, key: &KeyRef) -> Result<Resource> {
+        match key {
+            KeyRef::Id(id) => Ok(Resource::Key(*id)),
+            KeyRef::Alias(name) => Ok(Resource::Alias(name.clone())),
+            KeyRef::Arn(arn) if arn.region != self.region || arn.account != self.account_id => {
+                Err(KmsError::NotFound(format!(
+                    "{arn} is not in this keystore (account {}, Region {})",
+                    self.account_id, self.region
+                )))
+            }
+            KeyRef::Arn(arn) => Ok(arn.resource.clone()),
+        }
+    }
+
+    /// A key as it stands now.
+    fn cached(&self, id: &KeyId) -> Result<Arc<CachedKey>> {
+        self.cache
+            .get(self.store.sealer(), id)?
+            .ok_or_else(|| self.no_key(id))
+    }
+
+    fn no_key(&self, id: &KeyId) -> KmsError {
+        KmsError::NotFound(format!("Key '{}' does not exist", self.key_arn(id)))
+    }
+
+    /// A key that `operation` is allowed on.
+    fn authorized(&self, via: Via, operation: Operation, id: &KeyId) -> Result<Arc<CachedKey>> {
+        let key = self.cached(id)?;
+        self.authorize(via, operation, &key.row)?;
+        Ok(key)
+    }
+
+    /// Whether `via` may do `operation` on a key: the one gate.
+    fn authorize(&self, via: Via, operation: Operation, key: &KeyRow) -> Result<()> {
+        if key.manager == KeyManager::Service && via == Via::User {
+            let arn = || self.key_arn(&key.id);
+            match operation.class() {
+                Class::Reading => {}
+                Class::Cryptographic => {
+                    return Err(KmsError::AccessDenied(format!(
+                        "{} is managed by envelopefs: it works through volumes only",
+                        arn()
+                    )));
+                }
+                Class::Management if operation == Operation::RotateKeyOnDemand => {
+                    return Err(KmsError::UnsupportedOperation(format!(
+                        "{} is managed by envelopefs: 'envelopefs rotate' on its volume rotates it",
+                        arn()
+                    )));
+                }
+                Class::Management => {
+                    return Err(KmsError::AccessDenied(format!(
+                        "{} is managed by envelopefs: {operation} is not for its users",
+                        arn()
+                    )));
+                }
+            }
+        }
+        key.state.allows(operation, || self.key_arn(&key.id))
+    }
+}
+
+#[cfg(test)]
+mod tests;

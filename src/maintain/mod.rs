@@ -1,1 +1,24 @@
-//! maintain
+//! Walks over a volume: rewrap, fsck. Each can be stopped at any point and run again.
+
+pub mod fsck;
+pub mod rewrap;
+
+/// Is told how far a walk is. Called from the walking thread; must be quick.
+pub trait Progress: Send + Sync {
+    /// Another file is done; `files` and `bytes` so far.
+    fn advanced(&self, files: u64, bytes: u64);
+    /// Whether to stop before the next file.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Says nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn advanced(&self, _files: u64, _bytes: u64) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,9 @@ impl<const N: usize> Secret<N> {
     /// Whatever `fill` returns; the memory is wiped then.
     pub fn try_init<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
         let () = Self::FITS;
-        let mut secret = Self { slot: arena::take() };
+        let mut secret = Self {
+            slot: arena::take(),
+        };
         fill(secret.slot.bytes_mut())?;
         Ok(secret)
     }
@@ -74,7 +76,10 @@ pub fn harden_process() -> std::io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     rustix::process::setrlimit(
         rustix::process::Resource::Core,
-        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+        rustix::process::Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
     )?;
     Ok(())
 }

@@ -47,8 +47,10 @@ fn secrets_are_locked_and_left_out_of_dumps() {
     for line in smaps.lines() {
         if let Some((range, _)) = line.split_once(' ')
             && let Some((from, to)) = range.split_once('-')
-            && let (Ok(from), Ok(to)) =
-                (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16))
+            && let (Ok(from), Ok(to)) = (
+                usize::from_str_radix(from, 16),
+                usize::from_str_radix(to, 16),
+            )
         {
             inside = (from..to).contains(&address);
         } else if inside && line.starts_with("VmFlags:") {

@@ -1,0 +1,50 @@
+use super::*;
+
+#[test]
+fn codes_are_distinct_and_come_back() {
+    for (exit, code, _) in TABLE {
+        assert_eq!(exit.code(), code);
+        assert_eq!(Exit::from_code(code), exit);
+    }
+    let mut codes: Vec<u8> = table().map(|row| row.0).collect();
+    codes.dedup();
+    assert_eq!(codes.len(), TABLE.len());
+    assert_eq!(
+        codes,
+        (0..9).collect::<Vec<u8>>(),
+        "the numbers are an interface: they never change"
+    );
+    assert_eq!(Exit::from_code(200), Exit::Failure);
+}
+
+#[test]
+fn a_failure_keeps_its_code_under_context() {
+    let error = failure(Exit::Busy, "held by 12")
+        .context("mounting /a")
+        .context("outer");
+    assert_eq!(of(&error), Exit::Busy);
+    assert_eq!(format!("{error:#}"), "outer: mounting /a: held by 12");
+}
+
+#[test]
+fn the_outermost_code_wins_and_unknown_errors_are_failures() {
+    assert_eq!(of(&anyhow::anyhow!("x")), Exit::Failure);
+    let unsupported = std::io::Error::from(std::io::ErrorKind::Unsupported);
+    assert_eq!(
+        of(&anyhow::Error::new(unsupported).context("c")),
+        Exit::NotSupported
+    );
+    assert_eq!(of(&anyhow::Error::new(rustix::io::Errno::BUSY)), Exit::Busy);
+    assert_eq!(
+        of(&anyhow::Error::new(rustix::io::Errno::NOENT)),
+        Exit::Failure
+    );
+}
+
+#[test]
+fn help_lists_every_code() {
+    let help = help();
+    for (code, meaning) in table() {
+        assert!(help.contains(&format!("  {code}  {meaning}\n")));
+    }
+}

@@ -1,0 +1,147 @@
+//! A file's keys, and the one seal and the one open of its blocks.
+
+use super::{BlockIndex, ContentError};
+use crate::crypto::{AeadKey, hkdf_sha256};
+use crate::format::{ENTRY_LEN, Entry, EntryFlags, FileId, VolumeId};
+use crate::secret::{Key256, Secret};
+
+/// What derives from a file's data key.
+///
+/// HKDF-SHA-256 (RFC 5869) of the data key with salt = volume id ‖ file id and info =
+/// "envelopefs file 1" gives 64 bytes: the content key, then the header key.
+pub struct FileKeys {
+    content: AeadKey,
+    header: Key256,
+    generation: u8,
+}
+
+/// The sealed bytes of an inline file, as they stand behind its header: entry 0, then ciphertext.
+pub struct InlineBytes(pub Vec<u8>);
+
+impl FileKeys {
+    /// Derives the keys. `generation` is the data key's number in block entries.
+    pub fn derive(data_key: &Key256, volume: &VolumeId, file: &FileId, generation: u8) -> Self {
+        let mut salt = [0; 32];
+        salt[..16].copy_from_slice(&volume.0);
+        salt[16..].copy_from_slice(&file.0);
+        let both: Secret<64> = hkdf_sha256(data_key, &salt, &[b"envelopefs file 1"]);
+        let content = Key256::init(|key| key.copy_from_slice(&both.expose()[..32]));
+        let header = Key256::init(|key| key.copy_from_slice(&both.expose()[32..]));
+        Self {
+            content: AeadKey::new(&content),
+            header,
+            generation,
+        }
+    }
+
+    /// The key that authenticates envelope slots.
+    pub fn header(&self) -> &Key256 {
+        &self.header
+    }
+
+    /// The key that seals the state.
+    pub fn content(&self) -> &AeadKey {
+        &self.content
+    }
+
+    /// A block's associated data: its index (8 bytes), and the entry's last four bytes.
+    fn aad(index: BlockIndex, tail: [u8; 4]) -> [u8; 12] {
+        let mut aad = [0; 12];
+        aad[..8].copy_from_slice(&index.0.to_le_bytes());
+        aad[8..].copy_from_slice(&tail);
+        aad
+    }
+
+    fn seal(
+        &self,
+        index: BlockIndex,
+        flags: EntryFlags,
+        sequence: u16,
+        plain: &[u8],
+        cipher: &mut [u8],
+    ) -> Entry {
+        let tail = Entry::authenticated(self.generation, flags, sequence);
+        let sealed = self.content.seal(&Self::aad(index, tail), plain, cipher);
+        Entry {
+            sealed,
+            key_generation: self.generation,
+            flags,
+            sequence,
+        }
+    }
+
+    fn open(
+        &self,
+        index: BlockIndex,
+        flags: EntryFlags,
+        entry: &Entry,
+        data: &mut [u8],
+    ) -> Result<(), ContentError> {
+        let opened = if entry.key_generation != self.generation {
+            Err(ContentError::OtherKey)
+        } else if entry.flags == flags {
+            let tail = Entry::authenticated(entry.key_generation, entry.flags, entry.sequence);
+            self.content
+                .open_in_place(&entry.sealed, &Self::aad(index, tail), data)
+                .map_err(|_| ContentError::Unauthentic)
+        } else {
+            Err(ContentError::Unauthentic)
+        };
+        if opened.is_err() {
+            data.fill(0);
+        }
+        opened
+    }
+
+    /// Seals one block of up to 4096 bytes into `cipher` (of the same length). `before` is the
+    /// block's entry so far.
+    pub fn seal_block(
+        &self,
+        index: BlockIndex,
+        before: Option<&Entry>,
+        plain: &[u8],
+        cipher: &mut [u8],
+    ) -> Entry {
+        let sequence = before.map_or(1, |entry| entry.sequence.wrapping_add(1));
+        self.seal(index, EntryFlags::Block, sequence, plain, cipher)
+    }
+
+    /// Opens one block in place.
+    ///
+    /// # Errors
+    /// [`ContentError`]; `data` is then zeros.
+    pub fn open_block(
+        &self,
+        index: BlockIndex,
+        entry: &Entry,
+        data: &mut [u8],
+    ) -> Result<(), ContentError> {
+        self.open(index, EntryFlags::Block, entry, data)
+    }
+
+    /// Seals the bytes of an inline file.
+    pub fn seal_inline(&self, plain: &[u8]) -> InlineBytes {
+        let mut out = vec![0; ENTRY_LEN + plain.len()];
+        let (entry, cipher) = out.split_at_mut(ENTRY_LEN);
+        let sealed = self.seal(BlockIndex(0), EntryFlags::Inline, 0, plain, cipher);
+        entry.copy_from_slice(&sealed.encode());
+        InlineBytes(out)
+    }
+
+    /// Opens the bytes of an inline file: entry 0 and the ciphertext behind it.
+    ///
+    /// # Errors
+    /// [`ContentError`].
+    pub fn open_inline(&self, bytes: &[u8]) -> Result<Vec<u8>, ContentError> {
+        let (entry, cipher) = bytes
+            .split_first_chunk::<ENTRY_LEN>()
+            .ok_or(ContentError::Unauthentic)?;
+        let entry = Entry::parse(entry)
+            .ok()
+            .flatten()
+            .ok_or(ContentError::Unauthentic)?;
+        let mut plain = cipher.to_vec();
+        self.open(BlockIndex(0), EntryFlags::Inline, &entry, &mut plain)?;
+        Ok(plain)
+    }
+}

@@ -1,0 +1,81 @@
+//! Encryption contexts: authenticated, not secret.
+
+use std::collections::BTreeMap;
+
+use super::error::{KmsError, Result};
+
+/// Bytes of keys and values that a context may have in all, as in AWS KMS.
+const LIMIT: usize = 8192;
+
+/// Pairs that are bound to a ciphertext: who decrypts must give the same ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncryptionContext(BTreeMap<String, String>);
+
+impl EncryptionContext {
+    /// The empty context.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This context and one more pair.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.0.insert(key.into(), value.into());
+        self
+    }
+
+    /// The pairs, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes that a tag covers: the pairs sorted by key, each string after its length
+    /// (32 bits, little-endian). Two different contexts never have the same bytes.
+    pub fn canonical(&self) -> Vec<u8> {
+        let size = self
+            .0
+            .iter()
+            .map(|(key, value)| 8 + key.len() + value.len())
+            .sum();
+        let mut out = Vec::with_capacity(size);
+        for text in self.0.iter().flat_map(|(key, value)| [key, value]) {
+            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        out
+    }
+
+    /// # Errors
+    /// [`KmsError::Validation`] when the context is larger than AWS KMS takes.
+    pub(super) fn check(&self) -> Result<()> {
+        let size: usize = self
+            .0
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if size > LIMIT {
+            return Err(KmsError::Validation(format!(
+                "an encryption context has at most {LIMIT} bytes, this one has {size}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for EncryptionContext {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        )
+    }
+}

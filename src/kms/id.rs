@@ -1,0 +1,127 @@
+//! Key ids and key-material ids.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::error::KmsError;
+use crate::crypto;
+
+/// The id of a CMK: a UUID, or `mrk-` and 32 hex digits for a multi-Region key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId {
+    bytes: [u8; 16],
+    multi_region: bool,
+}
+
+impl KeyId {
+    /// Puts an id together from what a blob or a record holds.
+    pub fn new(bytes: [u8; 16], multi_region: bool) -> Self {
+        Self {
+            bytes,
+            multi_region,
+        }
+    }
+
+    /// A new random id (RFC 9562 version 4) of a single-Region key.
+    pub fn random() -> Self {
+        let mut bytes: [u8; 16] = crypto::random_array();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        Self {
+            bytes,
+            multi_region: false,
+        }
+    }
+
+    /// The id's 16 bytes.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.bytes
+    }
+
+    /// Whether it is the id of a multi-Region key.
+    pub fn is_multi_region(&self) -> bool {
+        self.multi_region
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.multi_region {
+            f.write_str("mrk-")?;
+        }
+        for (i, byte) in self.bytes.iter().enumerate() {
+            if !self.multi_region && matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KmsError;
+
+    fn from_str(text: &str) -> Result<Self, KmsError> {
+        let invalid = || KmsError::NotFound(format!("Invalid keyId '{text}'"));
+        let hyphens = |(i, b)| (b == b'-') == matches!(i, 8 | 13 | 18 | 23);
+        let (multi_region, digits) = if let Some(digits) = text.strip_prefix("mrk-") {
+            (true, digits.to_owned())
+        } else if text.len() == 36 && text.bytes().enumerate().all(hyphens) {
+            (false, text.replace('-', ""))
+        } else {
+            return Err(invalid());
+        };
+        let bytes = from_hex(&digits).ok_or_else(invalid)?;
+        Ok(Self {
+            bytes,
+            multi_region,
+        })
+    }
+}
+
+/// The id of one key material of a CMK.
+///
+/// SHA-256 over a label, the key's id and a random identifier; nothing of the secret is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MaterialId(pub [u8; 32]);
+
+impl MaterialId {
+    /// The id of a new material of `key`.
+    pub(super) fn random(key: &KeyId) -> Self {
+        let identifier: [u8; 16] = crypto::random_array();
+        Self(crypto::sha256(&[
+            b"envelopefs key material id v1\0",
+            key.bytes(),
+            &identifier,
+        ]))
+    }
+
+    /// The first eight bytes, by which a blob names its material.
+    pub fn prefix(&self) -> [u8; 8] {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&self.0[..8]);
+        prefix
+    }
+}
+
+impl fmt::Display for MaterialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Exactly `N` bytes from lower- or upper-case hex digits.
+fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let digits = digits.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(out)
+}

@@ -1,0 +1,245 @@
+//! The data keys of files: made, unwrapped, cached, and cut off when the CMK is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::error::{Result, VolumeError};
+use crate::content::FileKeys;
+use crate::format::blob::BlobHeader;
+use crate::format::{FileId, KeyRole, VolumeId, WrappedKey};
+use crate::kms::{EncryptionContext, KeyId, Kms, Via};
+use crate::secret::Key256;
+
+/// The most data keys of closed files that are kept.
+const CACHE_MOST: usize = 1024;
+/// How many opens one cached data key serves.
+const CACHE_USES: u32 = 10_000;
+
+/// Whether a CMK may be used. Shared by all open files under it.
+pub(super) struct Gate {
+    key: KeyId,
+    open: AtomicBool,
+}
+
+impl Gate {
+    /// The CMK.
+    pub(super) fn key(&self) -> &KeyId {
+        &self.key
+    }
+
+    /// Lets an operation on an open file pass.
+    pub(super) fn check(&self, kms: &Kms) -> Result<()> {
+        if self.open.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Closed when last looked: the key manager says why, or that it is open again.
+        kms.check_usable(Via::Volume, &self.key)?;
+        self.open.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+struct Cached {
+    keys: Arc<FileKeys>,
+    since: Instant,
+    uses: u32,
+}
+
+/// The keys of one volume's files.
+pub(super) struct DataKeys {
+    kms: Arc<Kms>,
+    volume: VolumeId,
+    ttl: Duration,
+    gates: Mutex<HashMap<KeyId, Arc<Gate>>>,
+    cache: Mutex<HashMap<(FileId, Vec<u8>), Cached>>,
+}
+
+/// The keys of a file, and what goes with them.
+#[derive(Clone)]
+pub(super) struct Unwrapped {
+    pub(super) keys: Arc<FileKeys>,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl DataKeys {
+    pub(super) fn new(kms: Arc<Kms>, volume: VolumeId, ttl: Duration) -> Self {
+        Self {
+            kms,
+            volume,
+            ttl,
+            gates: Mutex::default(),
+            cache: Mutex::default(),
+        }
+    }
+
+    pub(super) fn kms(&self) -> &Kms {
+        &self.kms
+    }
+
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The encryption context of a file's data key.
+    pub(super) fn context(&self, file: &FileId) -> EncryptionContext {
+        volume_context(&self.volume).with("envelopefs:file-id", &file.to_string())
+    }
+
+    fn gate(&self, key: &KeyId) -> Arc<Gate> {
+        let mut gates = self.gates.lock();
+        let gate = gates.entry(key.clone()).or_insert_with(|| {
+            Arc::new(Gate {
+                key: key.clone(),
+                open: AtomicBool::new(true),
+            })
+        });
+        Arc::clone(gate)
+    }
+
+    /// Makes the data key of a new file, under the CMK `key`.
+    pub(super) fn generate(&self, key: &KeyId, file: &FileId) -> Result<(Unwrapped, WrappedKey)> {
+        let made = self
+            .kms
+            .generate_data_key(Via::Volume, key, &self.context(file))?;
+        let keys = FileKeys::derive(&made.plaintext, &self.volume, file, 0);
+        let wrapped = WrappedKey {
+            key_generation: 0,
+            role: KeyRole::Current,
+            blob: made.blob,
+        };
+        Ok((
+            Unwrapped {
+                keys: Arc::new(keys),
+                gate: self.gate(key),
+            },
+            wrapped,
+        ))
+    }
+
+    /// Unwraps the data key of a file: the first of its wrapped keys that the key manager opens.
+    /// The key manager is asked whether the CMK is usable even when the data key is cached.
+    pub(super) fn unwrap(&self, file: &FileId, wrapped: &[&WrappedKey]) -> Result<Unwrapped> {
+        let mut refused = None;
+        for wrapped in wrapped {
+            match self.unwrap_one(file, wrapped) {
+                Ok(unwrapped) => return Ok(unwrapped),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| VolumeError::damaged("a file header", "no wrapped key")))
+    }
+
+    fn unwrap_one(&self, file: &FileId, wrapped: &WrappedKey) -> Result<Unwrapped> {
+        let header = BlobHeader::parse(&wrapped.blob)
+            .map_err(|error| VolumeError::damaged("a wrapped data key", error))?;
+        let key = KeyId::new(header.key_id, header.multi_region);
+        let gate = self.gate(&key);
+        if let Some(keys) = self.cached(file, &wrapped.blob) {
+            self.kms.check_usable(Via::Volume, &key)?;
+            return Ok(Unwrapped { keys, gate });
+        }
+        let data_key = self.decrypt(file, &wrapped.blob)?;
+        let keys = FileKeys::derive(&data_key, &self.volume, file, wrapped.key_generation);
+        let keys = Arc::new(keys);
+        self.keep(*file, wrapped.blob.clone(), Arc::clone(&keys));
+        Ok(Unwrapped { keys, gate })
+    }
+
+    fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
+        Ok(self
+            .kms
+            .decrypt_data_key(Via::Volume, blob, &self.context(file))?)
+    }
+
+    /// Wraps the data key of `blob` anew, under the current material of `to`.
+    pub(super) fn rewrap(&self, file: &FileId, blob: &[u8], to: &KeyId) -> Result<Vec<u8>> {
+        let context = self.context(file);
+        Ok(self
+            .kms
+            .re_encrypt_data_key(Via::Volume, blob, &context, to, &context)?)
+    }
+
+    fn cached(&self, file: &FileId, blob: &[u8]) -> Option<Arc<FileKeys>> {
+        let mut cache = self.cache.lock();
+        // A lookup by borrowed parts needs an owned key; opens are far costlier than this copy.
+        let key = (*file, blob.to_vec());
+        let cached = cache.get_mut(&key)?;
+        if cached.uses >= CACHE_USES || cached.since.elapsed() >= self.ttl {
+            cache.remove(&key);
+            return None;
+        }
+        cached.uses += 1;
+        Some(Arc::clone(&cached.keys))
+    }
+
+    fn keep(&self, file: FileId, blob: Vec<u8>, keys: Arc<FileKeys>) {
+        let mut cache = self.cache.lock();
+        if cache.len() >= CACHE_MOST {
+            // Half of them go at once, the oldest first, so that a scan costs little for each file.
+            let mut ages: Vec<Instant> = cache.values().map(|cached| cached.since).collect();
+            let middle = ages.len() / 2;
+            let (_, &mut bound, _) = ages.select_nth_unstable(middle);
+            cache.retain(|_, cached| cached.since > bound);
+        }
+        cache.insert(
+            (file, blob),
+            Cached {
+                keys,
+                since: Instant::now(),
+                uses: 0,
+            },
+        );
+    }
+
+    /// Looks after the CMKs in use: shuts the gate of each that can't be used any more, opens it
+    /// again when it can, and drops data keys past their time. True when a gate was shut just now.
+    pub(super) fn look_after(&self) -> bool {
+        self.cache
+            .lock()
+            .retain(|_, cached| cached.since.elapsed() < self.ttl);
+        let gates: Vec<Arc<Gate>> = {
+            let mut gates = self.gates.lock();
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+            gates.values().cloned().collect()
+        };
+        let mut shut = false;
+        for gate in gates {
+            let usable = self.kms.check_usable(Via::Volume, &gate.key);
+            let before = gate.open.swap(usable.is_ok(), Ordering::Relaxed);
+            match usable {
+                Err(error) if before => {
+                    shut = true;
+                    self.cache.lock().clear();
+                    tracing::warn!(key = %gate.key, %error, "open files are cut off from their key");
+                }
+                Ok(()) if !before => tracing::info!(key = %gate.key, "the key is usable again"),
+                _ => {}
+            }
+        }
+        shut
+    }
+}
+
+/// The encryption context of a volume's own key, and the start of its files'.
+pub(super) fn volume_context(volume: &VolumeId) -> EncryptionContext {
+    EncryptionContext::new().with("envelopefs:volume-id", &volume.to_string())
+}
+
+/// The CMK that a blob names.
+pub(super) fn key_of(blob: &[u8]) -> Result<KeyId> {
+    BlobHeader::parse(blob)
+        .map(|header| KeyId::new(header.key_id, header.multi_region))
+        .map_err(|error| VolumeError::damaged("a wrapped key", error))
+}
+
+/// Whether a blob is wrapped under the current material of `key`.
+pub(super) fn is_current(kms: &Kms, blob: &[u8], key: &KeyId) -> Result<bool> {
+    let header =
+        BlobHeader::parse(blob).map_err(|error| VolumeError::damaged("a wrapped key", error))?;
+    Ok(KeyId::new(header.key_id, header.multi_region) == *key
+        && kms.current_material(key)?.prefix() == header.material)
+}

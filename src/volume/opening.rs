@@ -1,0 +1,105 @@
+//! Opening and closing files.
+
+use std::sync::Arc;
+
+use super::Volume;
+use super::error::{Result, VolumeError};
+use super::lookup::Place;
+use super::open_file::OpenFile;
+use super::types::{Caller, HandleId, NodeId, OpenMode};
+use crate::backing::{Backing, EntryName, OpenFile as How, Stat};
+use crate::kms::Via;
+
+impl<B: Backing> Volume<B> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`] when its CMK is disabled, also for a file that is open already;
+    /// [`VolumeError::Damaged`] when its header isn't authentic.
+    pub fn open_file(&self, _caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
+        if mode.write || mode.truncate {
+            self.check_writable()?;
+        }
+        let file = self.acquire(node, mode.write || mode.truncate)?;
+        let opened = self.usable(&file).and_then(|()| {
+            if mode.truncate {
+                let mut core = file.core.write();
+                self.truncate_core(&file, &mut core, 0)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = opened {
+            self.files.give_back(node);
+            return Err(error);
+        }
+        Ok(self.files.add_handle(file, mode))
+    }
+
+    /// Whether the CMK of an open file can be used now.
+    fn usable(&self, file: &OpenFile<B>) -> Result<()> {
+        let core = file.core.read();
+        if let Some(head) = &core.head {
+            self.keys
+                .kms()
+                .check_usable(Via::Volume, head.unwrapped.gate.key())?;
+        }
+        Ok(())
+    }
+
+    /// One more user of a node's open file.
+    pub(super) fn acquire(&self, node: NodeId, write: bool) -> Result<Arc<OpenFile<B>>> {
+        self.files.acquire(node, write, || match self.place(node)? {
+            Place::Root(_) => Err(VolumeError::IsDirectory),
+            Place::Entry(dir, name) => self.open_below(node, &dir.dir, &name, write),
+        })
+    }
+
+    /// Opens a cipher file: for reading and writing where that is allowed, since later handles
+    /// share the descriptor.
+    pub(super) fn open_below(
+        &self,
+        node: NodeId,
+        dir: &B::Dir,
+        name: &EntryName,
+        write: bool,
+    ) -> Result<OpenFile<B>> {
+        if !self.read_only {
+            match self.backing.open_file(dir, name, How::READ_WRITE) {
+                Ok(file) => return self.read_file(node, file, true),
+                Err(error) if write => return Err(error.into()),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY) => {}
+                    _ => return Err(error.into()),
+                },
+            }
+        } else if write {
+            return Err(VolumeError::ReadOnly);
+        }
+        let file = self.backing.open_file(dir, name, How::READ)?;
+        self.read_file(node, file, false)
+    }
+
+    /// Opens a file by its place below, for maintenance: the kernel need not know it.
+    pub(super) fn acquire_at(
+        &self,
+        dir: &B::Dir,
+        name: &EntryName,
+        stat: &Stat,
+        write: bool,
+    ) -> Result<Arc<OpenFile<B>>> {
+        Self::check_is_file(stat)?;
+        let node = self.node_id(stat.ino);
+        self.files
+            .acquire(node, write, || self.open_below(node, dir, name, write))
+    }
+
+    /// Closes a handle.
+    pub fn release(&self, handle: HandleId) -> Result<()> {
+        self.files.release(handle)
+    }
+
+    /// Whether any file is open.
+    pub fn open_handles(&self) -> usize {
+        self.files.len()
+    }
+}

@@ -1,0 +1,279 @@
+//! Reading an open file.
+
+use std::io::IoSliceMut;
+use std::sync::Arc;
+
+use super::Volume;
+use super::error::{Result, VolumeError};
+use super::open_file::{Core, Head, OpenFile};
+use super::types::HandleId;
+use crate::backing::{Backing, Seek};
+use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
+use crate::format::PAGE;
+
+impl<B: Backing> Volume<B> {
+    /// Reads from an open file into `buf`, from `offset` bytes on. The number of bytes read: less
+    /// than asked for at the end of the file only.
+    ///
+    /// # Errors
+    /// [`VolumeError::Damaged`] when a block in the range fails authentication;
+    /// [`VolumeError::Key`] when the CMK was disabled more than the key lifetime ago.
+    pub fn read(&self, handle: HandleId, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let handle = self.files.handle(handle)?;
+        if !handle.mode.read {
+            return Err(VolumeError::BadHandle);
+        }
+        let core = handle.file.core.read();
+        self.read_core(&handle.file, &core, offset, buf)
+    }
+
+    pub(super) fn read_core(
+        &self,
+        file: &OpenFile<B>,
+        core: &Core,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize> {
+        let size = core.layout.size();
+        let len = size.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let Some(head) = core.head.as_ref().filter(|_| len > 0) else {
+            return Ok(0);
+        };
+        head.unwrapped.gate.check(self.keys.kms())?;
+        let out = &mut buf[..len];
+        if let Layout::Inline { .. } = core.layout {
+            // Inline files are far below usize::MAX bytes.
+            let at = offset as usize;
+            out.copy_from_slice(&head.inline[at..at + len]);
+        } else {
+            self.read_blocks(
+                file,
+                head,
+                size,
+                PlainOffset::new(offset).map_err(VolumeError::range)?,
+                out,
+            )?;
+        }
+        Ok(len)
+    }
+
+    /// Reads a range of a file in blocks; the range is below the size.
+    fn read_blocks(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        size: u64,
+        offset: PlainOffset,
+        mut out: &mut [u8],
+    ) -> Result<()> {
+        let (mut block, skip) = offset.block();
+        let mut scratch = [0u8; PAGE];
+        if skip > 0 {
+            let len = self.read_block(file, head, size, block, &mut scratch)?;
+            let here = (len - skip).min(out.len());
+            out[..here].copy_from_slice(&scratch[skip..skip + here]);
+            out = &mut out[here..];
+            block = block.next();
+        }
+        // What is left starts a block; its end may be inside one.
+        let end = block.plain_start() + out.len() as u64;
+        let ragged = if end < size { out.len() % PAGE } else { 0 };
+        let (whole, rest) = out.split_at_mut(out.len() - ragged);
+        let after = BlockIndex(block.0 + whole.len().div_ceil(PAGE) as u64);
+        if !whole.is_empty() {
+            self.read_run(file, head, block, whole)?;
+        }
+        if !rest.is_empty() {
+            self.read_block(file, head, size, after, &mut scratch)?;
+            rest.copy_from_slice(&scratch[..rest.len()]);
+        }
+        Ok(())
+    }
+
+    /// Reads one block to the start of `scratch`; how many bytes it has in a file of `size` bytes.
+    pub(super) fn read_block(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        size: u64,
+        block: BlockIndex,
+        scratch: &mut [u8; PAGE],
+    ) -> Result<usize> {
+        let len = block.len_in(size);
+        if len > 0 {
+            self.read_run(file, head, block, &mut scratch[..len])?;
+        }
+        Ok(len)
+    }
+
+    /// The entry page of a group, from memory or from disk.
+    pub(super) fn entry_page(
+        &self,
+        file: &OpenFile<B>,
+        group: GroupIndex,
+    ) -> Result<Arc<EntryPage>> {
+        if let Some(page) = file.pages.get(group) {
+            return Ok(page);
+        }
+        let mut page = Box::new([0; PAGE]);
+        // A short read is a page behind the end of the file: all holes.
+        self.backing.read_at(
+            &file.file,
+            &mut [IoSliceMut::new(page.as_mut_slice())],
+            group.page_at().0,
+        )?;
+        let page = Arc::new(EntryPage::from_bytes(group, page));
+        file.pages.put(Arc::clone(&page));
+        Ok(page)
+    }
+
+    /// Reads whole blocks from `first` on (the last one may be the file's last, short) and opens
+    /// them where they are. One call below: the entry pages between the groups of a run lie
+    /// between their data, and come along.
+    pub(super) fn read_run(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        first: BlockIndex,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let (group, place) = first.place();
+        let room = (group.blocks() - place) * PAGE;
+        let page = self.entry_page(file, group)?;
+        if out.len() <= room {
+            let len = out.len();
+            self.read_exactly(file, &mut [IoSliceMut::new(out)], len, first)?;
+            return self.open_run(file, head, &page, first, out);
+        }
+        // More than one group: data, entry page, data, ...
+        let (here, mut rest) = out.split_at_mut(room);
+        let mut pages = Vec::new();
+        let mut pieces = Vec::new();
+        let mut next = GroupIndex(group.0 + 1);
+        let mut total = here.len();
+        while !rest.is_empty() {
+            let room = rest.len().min(next.blocks() * PAGE);
+            let (piece, tail) = rest.split_at_mut(room);
+            pages.push(EntryPage::empty(next));
+            total += PAGE + piece.len();
+            pieces.push(piece);
+            rest = tail;
+            next = GroupIndex(next.0 + 1);
+        }
+        let mut bufs = Vec::with_capacity(1 + 2 * pieces.len());
+        bufs.push(IoSliceMut::new(here));
+        for (page, piece) in pages.iter_mut().zip(&mut pieces) {
+            bufs.push(IoSliceMut::new(page.bytes_mut()));
+            bufs.push(IoSliceMut::new(piece));
+        }
+        self.read_exactly(file, &mut bufs, total, first)?;
+        self.open_run(file, head, &page, first, here)?;
+        for (page, piece) in pages.into_iter().zip(pieces) {
+            let first = page.group().first_block();
+            let page = Arc::new(page);
+            self.open_run(file, head, &page, first, piece)?;
+            file.pages.put(page);
+        }
+        Ok(())
+    }
+
+    fn read_exactly(
+        &self,
+        file: &OpenFile<B>,
+        bufs: &mut [IoSliceMut<'_>],
+        len: usize,
+        first: BlockIndex,
+    ) -> Result<()> {
+        let read = self.backing.read_at(&file.file, bufs, first.data_at().0)?;
+        if read < len {
+            return Err(self.damaged_block(file.node, first, "the cipher file was cut"));
+        }
+        Ok(())
+    }
+
+    /// Opens the blocks of one group in place.
+    fn open_run(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        page: &EntryPage,
+        first: BlockIndex,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let (_, place) = first.place();
+        for (i, data) in out.chunks_mut(PAGE).enumerate() {
+            let block = BlockIndex(first.0 + i as u64);
+            let entry = page
+                .get(place + i)
+                .map_err(|error| self.damaged_block(file.node, block, &error))?;
+            match entry {
+                Some(entry) => head
+                    .unwrapped
+                    .keys
+                    .open_block(block, &entry, data)
+                    .map_err(|error| self.damaged_block(file.node, block, &error))?,
+                None if head.holes => data.fill(0),
+                None => {
+                    return Err(self.damaged_block(
+                        file.node,
+                        block,
+                        "its entry is missing, and the file has no holes",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next data or hole at or behind `offset`, as lseek(2) wants it.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoData`] at or behind the end, or when only a hole follows.
+    pub fn seek(&self, handle: HandleId, what: Seek, offset: u64) -> Result<u64> {
+        let handle = self.files.handle(handle)?;
+        let file = &handle.file;
+        let core = file.core.read();
+        let size = core.layout.size();
+        if offset >= size {
+            return Err(VolumeError::NoData);
+        }
+        let sparse = core
+            .head
+            .as_ref()
+            .is_some_and(|head| head.state.flags.sparse);
+        if !sparse || !matches!(core.layout, Layout::Blocks { .. }) {
+            return Ok(if what == Seek::Data { offset } else { size });
+        }
+        let end = BlockIndex::count_of(size);
+        let (mut block, _) = PlainOffset::new(offset)
+            .map_err(VolumeError::range)?
+            .block();
+        while block < end {
+            let (group, place) = block.place();
+            let page = self.entry_page(file, group)?;
+            for place in place..group.blocks() {
+                if block >= end {
+                    break;
+                }
+                let hole = matches!(page.get(place), Ok(None));
+                if hole == (what == Seek::Hole) {
+                    return Ok(block.plain_start().max(offset));
+                }
+                block = block.next();
+            }
+            if what == Seek::Data && block < end {
+                // A group without entries has no data below either: jump over all such groups.
+                let from = block.place().0.page_at().0;
+                match self.backing.seek(&file.file, Seek::Data, from)? {
+                    None => return Err(VolumeError::NoData),
+                    Some(at) => block = block.max(GroupIndex::at(at).first_block()),
+                }
+            }
+        }
+        if what == Seek::Hole {
+            Ok(size)
+        } else {
+            Err(VolumeError::NoData)
+        }
+    }
+}

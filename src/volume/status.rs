@@ -1,0 +1,88 @@
+//! What a volume knows of itself.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::Volume;
+use super::types::NodeId;
+use crate::backing::Backing;
+use crate::content::BlockIndex;
+use crate::crypto::sha256;
+
+/// The most places that are remembered so as not to log them twice.
+const PLACES_MOST: usize = 10_000;
+
+/// Counts of what was found.
+#[derive(Default)]
+pub(super) struct Counters {
+    hidden: Mutex<HashSet<[u8; 32]>>,
+    damaged: Mutex<HashSet<(NodeId, BlockIndex)>>,
+    damage: AtomicU64,
+}
+
+impl Counters {
+    /// True the first time that this stored name is reported.
+    pub(super) fn first_hidden(&self, dir: NodeId, stored: &[u8]) -> bool {
+        let mut hidden = self.hidden.lock();
+        hidden.len() < PLACES_MOST && hidden.insert(sha256(&[&dir.0.to_le_bytes(), stored]))
+    }
+
+    /// True the first time that this block is reported.
+    pub(super) fn first_damage(&self, node: NodeId, block: BlockIndex) -> bool {
+        self.damage.fetch_add(1, Ordering::Relaxed);
+        let mut damaged = self.damaged.lock();
+        damaged.len() < PLACES_MOST && damaged.insert((node, block))
+    }
+}
+
+/// The state of an open volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// The volume's identity.
+    pub volume_id: String,
+    /// The CMK of new files.
+    pub key_id: String,
+    /// How names are stored.
+    pub names: String,
+    /// Whether it was opened for reading only.
+    pub read_only: bool,
+    /// Whether it was left cleanly before.
+    pub clean: bool,
+    /// Handles of open files.
+    pub open_files: usize,
+    /// Directories kept open below.
+    pub open_directories: usize,
+    /// Inodes that the kernel knows.
+    pub known_inodes: usize,
+    /// Names met that don't decrypt; they are left alone and hidden.
+    pub hidden_names: usize,
+    /// Blocks met that fail authentication.
+    pub damaged_blocks: usize,
+    /// Whether all key bytes could be locked in memory.
+    pub keys_locked: bool,
+}
+
+impl<B: Backing> Volume<B> {
+    /// The state of the volume.
+    pub fn status(&self) -> VolumeStatus {
+        VolumeStatus {
+            volume_id: self.id().to_string(),
+            key_id: self.volume_key_id().to_string(),
+            names: match self.record.names {
+                crate::format::NameEncoding::Encrypted => "encrypted".into(),
+                crate::format::NameEncoding::Plain => "plain".into(),
+            },
+            read_only: self.read_only,
+            clean: self.strictness() == super::Strictness::Full,
+            open_files: self.files.len(),
+            open_directories: self.dirs.len(),
+            known_inodes: self.nodes.len(),
+            hidden_names: self.counters.hidden.lock().len(),
+            damaged_blocks: self.counters.damaged.lock().len(),
+            keys_locked: crate::secret::all_locked(),
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! Writing to an open file.
+//!
+//! Order: data first, then the entries that make it readable, so that a process killed in between
+//! leaves a fresh block a hole. A failed write leaves the file as it was (see `take_back`).
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Volume;
+use super::error::{Result, VolumeError};
+use super::open_file::{Core, Head, OpenFile};
+use super::types::HandleId;
+use crate::backing::{At, Backing};
+use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
+use crate::crypto::Sealed;
+use crate::format::{INLINE_MAX, PAGE, STATE_AT, State, StateFlags};
+
+/// Seals of one data key, in units of 2^16: half of SP 800-38D's bound of 2^32, since the state's
+/// seals come on top of the blocks'.
+const SEALS_MOST: u32 = 1 << 15;
+
+thread_local! {
+    /// Where a write's ciphertext is made before it goes below.
+    static CIPHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a write does to the blocks of one file.
+pub(super) struct Plan {
+    offset: PlainOffset,
+    /// The first block touched.
+    pub(super) first: BlockIndex,
+    /// The last block touched.
+    pub(super) last: BlockIndex,
+    /// Plaintext bytes before and after.
+    pub(super) old_size: u64,
+    pub(super) new_size: u64,
+}
+
+impl Plan {
+    fn new(offset: PlainOffset, len: usize, old_size: u64) -> Result<Self> {
+        let end = offset.plus(len as u64).map_err(VolumeError::range)?.get();
+        Ok(Self {
+            offset,
+            first: offset.block().0,
+            last: BlockIndex((end - 1) / PAGE as u64),
+            old_size,
+            new_size: old_size.max(end),
+        })
+    }
+
+    fn end(&self, len: usize) -> u64 {
+        self.offset.get() + len as u64
+    }
+}
+
+/// Counts seals at random: see [`State::seals`].
+pub(super) fn counts(sealed: &Sealed) -> bool {
+    sealed.nonce[..2] == [0, 0]
+}
+
+impl<B: Backing> Volume<B> {
+    /// Writes `data` at `offset` bytes; all of it or nothing.
+    ///
+    /// `kill_privileges` is set when the writer may not keep setuid and setgid bits.
+    ///
+    /// # Errors
+    /// What the cipher directory says (no space, quota, ...); the file is then as it was.
+    pub fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<()> {
+        let handle = self.files.handle(handle)?;
+        if !handle.mode.write {
+            return Err(VolumeError::BadHandle);
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.drop_privileges(&handle.file, kill_privileges)?;
+        let mut core = handle.file.core.write();
+        self.write_core(&handle.file, &mut core, offset, data)
+    }
+
+    pub(super) fn write_core(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let offset = PlainOffset::new(offset).map_err(VolumeError::range)?;
+        let end = offset
+            .plus(data.len() as u64)
+            .map_err(VolumeError::range)?
+            .get();
+        if let Some(head) = &core.head {
+            head.unwrapped.gate.check(self.keys.kms())?;
+            if head.state.seals >= SEALS_MOST {
+                return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
+            }
+        }
+        match core.layout {
+            Layout::Empty | Layout::Inline { .. } if end <= INLINE_MAX as u64 => {
+                let mut plain = core
+                    .head
+                    .as_ref()
+                    .map_or_else(Vec::new, |head| head.inline.clone());
+                let at = offset.get() as usize;
+                plain.resize(plain.len().max(end as usize), 0);
+                plain[at..at + data.len()].copy_from_slice(data);
+                self.set_inline(file, core, plain)
+            }
+            Layout::Empty => {
+                let (head, fresh) = self.new_head()?;
+                core.head = Some(head);
+                let result = self.write_blocks(file, core, offset, data, None, Some(&fresh));
+                if result.is_err() {
+                    self.back_to_empty(file, core);
+                }
+                result
+            }
+            Layout::Inline { .. } => self.outgrow(file, core, offset, data),
+            Layout::Blocks { size } => {
+                self.fill_gap(file, core, size, offset)?;
+                let result = self.write_blocks(file, core, offset, data, None, None);
+                if result.is_err() && core.layout.size() > size {
+                    // The gap was filled for nothing.
+                    let _ = self.truncate_core(file, core, size);
+                }
+                result
+            }
+        }
+    }
+
+    /// Replaces the bytes of an inline (or still empty) file.
+    pub(super) fn set_inline(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        plain: Vec<u8>,
+    ) -> Result<()> {
+        let len = plain.len();
+        match &mut core.head {
+            Some(head) => {
+                let before = std::mem::take(&mut head.inline);
+                if let Err(error) = self.write_inline(file, head, None, plain) {
+                    // One page: it is either written or not. Write the old bytes again to be sure.
+                    let cut = crate::format::INLINE_AT + before.len();
+                    let _ = self.write_inline(file, head, None, before);
+                    let _ = self.backing.truncate(&file.file, cut as u64);
+                    return Err(error);
+                }
+            }
+            None => {
+                let (mut head, fresh) = self.new_head()?;
+                if let Err(error) = self.write_inline(file, &mut head, Some(&fresh), plain) {
+                    self.back_to_empty(file, core);
+                    return Err(error);
+                }
+                core.head = Some(head);
+            }
+        }
+        core.layout = Layout::Inline { len };
+        Ok(())
+    }
+
+    fn back_to_empty(&self, file: &OpenFile<B>, core: &mut Core) {
+        let _ = self.backing.truncate(&file.file, 0);
+        core.head = None;
+        core.layout = Layout::Empty;
+        file.pages.cut(None);
+    }
+
+    /// An inline file becomes one in blocks, and `data` is written to it.
+    pub(super) fn outgrow(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        offset: PlainOffset,
+        data: &[u8],
+    ) -> Result<()> {
+        let Some(head) = &mut core.head else {
+            return Err(VolumeError::Stale);
+        };
+        let inline = std::mem::take(&mut head.inline);
+        // When the new bytes reach into block 0, it is written once, with both.
+        let result = if offset.block().0 == BlockIndex(0) {
+            self.write_blocks(file, core, offset, data, Some(&inline), None)
+        } else {
+            let zero = PlainOffset::new(0).map_err(VolumeError::range)?;
+            let whole: &[u8] = if inline.is_empty() { &[0] } else { &inline };
+            self.write_blocks(file, core, zero, whole, Some(&[]), None)
+                .and_then(|()| {
+                    self.fill_gap(file, core, whole.len() as u64, offset)?;
+                    self.write_blocks(file, core, offset, data, None, None)
+                })
+        };
+        if result.is_err() {
+            // Back to the inline form: one page, and the blocks behind it cut.
+            let len = inline.len();
+            file.pages.cut(None);
+            if let Some(head) = &mut core.head
+                && self.write_inline(file, head, None, inline).is_ok()
+            {
+                let _ = self
+                    .backing
+                    .truncate(&file.file, (crate::format::INLINE_AT + len) as u64);
+            }
+            core.layout = Layout::Inline { len };
+        }
+        result
+    }
+
+    /// Before a write behind the end: the last block becomes a full one, and blocks that are
+    /// skipped become holes.
+    pub(super) fn fill_gap(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        size: u64,
+        offset: PlainOffset,
+    ) -> Result<()> {
+        let block_start = offset.block().0.plain_start();
+        if block_start <= size {
+            return Ok(());
+        }
+        let full = size.next_multiple_of(PAGE as u64);
+        self.stretch_last(file, core, size, full)?;
+        if block_start > full {
+            self.mark_sparse(file, core)?;
+        }
+        Ok(())
+    }
+
+    /// Seals the last block of a file of `size` bytes anew, with zeros up to `new_size` or its end.
+    pub(super) fn stretch_last(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        size: u64,
+        new_size: u64,
+    ) -> Result<()> {
+        let upto = new_size.min(size.next_multiple_of(PAGE as u64));
+        if upto <= size {
+            return Ok(());
+        }
+        let (last, _) = PlainOffset::new(size).map_err(VolumeError::range)?.block();
+        let (group, place) = last.place();
+        if self
+            .entry_page(file, group)?
+            .get(place)
+            .is_ok_and(|entry| entry.is_none())
+        {
+            return Ok(()); // a hole stays one at any length
+        }
+        let zeros = [0; PAGE];
+        let offset = PlainOffset::new(size).map_err(VolumeError::range)?;
+        self.write_blocks(
+            file,
+            core,
+            offset,
+            &zeros[..(upto - size) as usize],
+            None,
+            None,
+        )
+    }
+
+    /// From here on an all-zero entry is a hole.
+    pub(super) fn mark_sparse(&self, file: &OpenFile<B>, core: &mut Core) -> Result<()> {
+        let Some(head) = &mut core.head else {
+            return Ok(());
+        };
+        if head.state.flags.sparse {
+            return Ok(());
+        }
+        let state = State {
+            flags: StateFlags { sparse: true },
+            ..head.state
+        };
+        self.write_state(file, head, state)
+    }
+
+    /// Writes to a file in blocks. `known` is the plaintext of block 0 when it isn't on disk in
+    /// this form yet (and page 0 is then written from the state on); `fresh` is the header's start
+    /// when there is none on disk. The range starts in or before the block behind the end.
+    fn write_blocks(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        offset: PlainOffset,
+        data: &[u8],
+        known: Option<&[u8]>,
+        fresh: Option<&[u8; STATE_AT]>,
+    ) -> Result<()> {
+        let old_layout = core.layout;
+        let plan = Plan::new(offset, data.len(), old_layout.size())?;
+        let Some(head) = &mut core.head else {
+            return Err(VolumeError::Stale);
+        };
+        let rewritten = known.is_some() || fresh.is_some();
+        CIPHER.with_borrow_mut(|cipher| {
+            let mut pages = self.pages_of(file, &plan, rewritten)?;
+            let mut state = head.state;
+            state.size = plan.new_size;
+            if fresh.is_some() && plan.first > BlockIndex(0) {
+                state.flags.sparse = true;
+            }
+            self.seal_range(
+                file,
+                head,
+                &plan,
+                data,
+                known,
+                (&mut pages, &mut state),
+                cipher,
+            )?;
+            let written =
+                self.write_below(file, head, &plan, &pages, &state, fresh, rewritten, cipher);
+            if let Err(error) = written {
+                if !rewritten {
+                    self.take_back(file, head, &plan, &pages, cipher);
+                }
+                return Err(error);
+            }
+            head.holes |= state.flags.sparse;
+            head.state = state;
+            for page in pages {
+                file.pages.put(Arc::new(page));
+            }
+            core.layout = Layout::Blocks {
+                size: plan.new_size,
+            };
+            Ok(())
+        })
+    }
+
+    /// Copies of the entry pages that the write changes.
+    fn pages_of(&self, file: &OpenFile<B>, plan: &Plan, rewritten: bool) -> Result<Vec<EntryPage>> {
+        let (first, last) = (plan.first.place().0, plan.last.place().0);
+        let from = if rewritten { GroupIndex(0) } else { first };
+        let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);
+        for group in std::iter::once(from).chain((first.0..=last.0).map(GroupIndex)) {
+            if pages
+                .last()
+                .is_some_and(|page: &EntryPage| page.group() >= group)
+            {
+                continue;
+            }
+            let new = group.first_block().plain_start() >= plan.old_size || rewritten;
+            pages.push(if new {
+                EntryPage::empty(group)
+            } else {
+                EntryPage::clone(&*self.entry_page(file, group)?)
+            });
+        }
+        Ok(pages)
+    }
+
+    /// Seals the blocks of the range into `cipher`, one behind the other, and notes their entries.
+    #[allow(clippy::too_many_arguments)] // one step of write_blocks, cut out to be read
+    fn seal_range(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        plan: &Plan,
+        data: &[u8],
+        known: Option<&[u8]>,
+        (pages, state): (&mut [EntryPage], &mut State),
+        cipher: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (start, end) = (plan.offset.get(), plan.end(data.len()));
+        let last_len = plan.last.len_in(plan.new_size);
+        let total = (plan.last.0 - plan.first.0) as usize * PAGE + last_len;
+        if cipher.len() < total {
+            cipher.resize(total, 0);
+        }
+        let mut page = 0;
+        let mut ragged = [0; PAGE];
+        for (i, out) in cipher[..total].chunks_mut(PAGE).enumerate() {
+            let block = BlockIndex(plan.first.0 + i as u64);
+            let (from, to) = (block.plain_start(), block.plain_start() + out.len() as u64);
+            let plain = if start <= from && to <= end {
+                let at = (from - start) as usize;
+                &data[at..at + out.len()]
+            } else {
+                let had = match known {
+                    Some(known) => {
+                        // Block 0 alone has known bytes; the blocks behind it are new.
+                        let known = if block == BlockIndex(0) { known } else { &[] };
+                        ragged[..known.len()].copy_from_slice(known);
+                        known.len()
+                    }
+                    None => self.read_block(file, head, plan.old_size, block, &mut ragged)?,
+                };
+                ragged[had..].fill(0);
+                let (first, last) = (start.max(from), end.min(to));
+                ragged[(first - from) as usize..(last - from) as usize]
+                    .copy_from_slice(&data[(first - start) as usize..(last - start) as usize]);
+                &ragged[..out.len()]
+            };
+            while !pages[page].holds(block) {
+                page += 1;
+            }
+            let (_, place) = block.place();
+            let before = pages[page].get(place).ok().flatten();
+            let entry = head
+                .unwrapped
+                .keys
+                .seal_block(block, before.as_ref(), plain, out);
+            state.seals += u32::from(counts(&entry.sealed));
+            pages[page].set(place, Some(&entry));
+        }
+        Ok(())
+    }
+
+    /// The calls below of one write: the data (with the entry pages of later groups between it),
+    /// then the entries of its first group, with the state where that changes.
+    #[allow(clippy::too_many_arguments)] // one step of write_blocks, cut out to be read
+    fn write_below(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        plan: &Plan,
+        pages: &[EntryPage],
+        state: &State,
+        fresh: Option<&[u8; STATE_AT]>,
+        rewritten: bool,
+        cipher: &[u8],
+    ) -> Result<()> {
+        let (group, place) = plan.first.place();
+        let last_len = plan.last.len_in(plan.new_size);
+        let total = (plan.last.0 - plan.first.0) as usize * PAGE + last_len;
+        let state_bytes =
+            (rewritten || *state != head.state).then(|| state.seal(head.unwrapped.keys.content()));
+
+        let mut bufs = Vec::with_capacity(2 * pages.len() + 3);
+        let mut at = plan.first.data_at().0;
+        let start = fresh.map_or(&[][..], |start| start.as_slice());
+        let page_0 = pages
+            .first()
+            .filter(|page| rewritten && page.group() == GroupIndex(0));
+        let in_one = rewritten && plan.first == BlockIndex(0);
+        if let (true, Some(page), Some(state)) = (in_one, page_0, &state_bytes) {
+            // Page 0 and the data behind it, in one.
+            bufs.push(IoSlice::new(start));
+            bufs.push(IoSlice::new(state));
+            bufs.push(IoSlice::new(&page.bytes()[group.entries_in_page()..]));
+            at = (STATE_AT - start.len()) as u64;
+        }
+        let mut rest = &cipher[..total];
+        let in_first = rest.len().min((group.blocks() - place) * PAGE);
+        let (piece, tail) = rest.split_at(in_first);
+        bufs.push(IoSlice::new(piece));
+        rest = tail;
+        for page in pages.iter().filter(|page| page.group() > group) {
+            let (piece, tail) = rest.split_at(rest.len().min(page.group().blocks() * PAGE));
+            bufs.push(IoSlice::new(page.bytes()));
+            bufs.push(IoSlice::new(piece));
+            rest = tail;
+        }
+        self.backing.write_at(&file.file, &mut bufs, at)?;
+        if in_one {
+            return Ok(());
+        }
+        if let (Some(page), Some(state)) = (page_0, &state_bytes) {
+            let at = (STATE_AT - start.len()) as u64;
+            let entries = IoSlice::new(&page.bytes()[GroupIndex(0).entries_in_page()..]);
+            let mut bufs = [IoSlice::new(start), IoSlice::new(state), entries];
+            self.backing.write_at(&file.file, &mut bufs, at)?;
+            if group == GroupIndex(0) {
+                return Ok(());
+            }
+        }
+        let last = if plan.last.place().0 == group {
+            plan.last.place().1 + 1
+        } else {
+            group.blocks()
+        };
+        let Some(page) = pages.iter().find(|page| page.group() == group) else {
+            return Ok(());
+        };
+        match &state_bytes {
+            Some(state) if group == GroupIndex(0) => {
+                // The state stands before the entries: one write from there.
+                let (_, entries) = page.span(0..last);
+                let mut bufs = [IoSlice::new(state), IoSlice::new(entries)];
+                self.backing
+                    .write_at(&file.file, &mut bufs, STATE_AT as u64)?;
+            }
+            _ => {
+                let (at, entries) = page.span(place..last);
+                self.backing
+                    .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+                if let (Some(state), None) = (&state_bytes, page_0) {
+                    self.backing.write_at(
+                        &file.file,
+                        &mut [IoSlice::new(state)],
+                        STATE_AT as u64,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops setuid and setgid bits (when `kill`) and file capabilities, as a write must.
+    pub(super) fn drop_privileges(&self, file: &OpenFile<B>, kill: bool) -> Result<()> {
+        if file.unprivileged.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mode = self.backing.stat_file(&file.file)?.mode;
+        let group_exec = mode & 0o2010 == 0o2010;
+        let drop = (mode & 0o4000) | if group_exec { 0o2000 } else { 0 };
+        if drop != 0 && kill {
+            self.backing
+                .set_mode(At::File(&file.file), mode & 0o7777 & !drop)?;
+        }
+        let stored = self.names.xattr_name(b"security.capability")?.stored;
+        // Mostly there is nothing to remove; who may not remove it could not have set it here.
+        let _ = self.backing.remove_xattr(At::File(&file.file), &stored);
+        if drop == 0 || kill {
+            file.unprivileged.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
