@@ -202,13 +202,15 @@ class Volume:
         """Process ids of the daemons that serve this volume."""
         found, wanted = [], {os.fsencode(str(self.cipher)), os.fsencode(str(self.mnt))}
         for entry in os.scandir("/proc"):
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    words = pathlib.Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                except OSError:
+            if not entry.name.isdigit():
+                continue
+            try:  # the name first: to read the command line of a process that is stuck in a dead mount is to be stuck too
+                if not pathlib.Path(entry.path, "comm").read_bytes().startswith((b"envelopefs", b"mount")):
                     continue
-                if wanted & set(words) and any(b"mount" in w for w in words):
+                if wanted & set(pathlib.Path(entry.path, "cmdline").read_bytes().split(b"\0")):
                     found.append(int(entry.name))
+            except OSError:
+                continue
         return found
 
     def kill(self):
