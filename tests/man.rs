@@ -10,7 +10,11 @@ fn pages(folder: &Path) -> BTreeMap<String, String> {
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "1") {
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
             pages.insert(name, std::fs::read_to_string(&path).expect("a page"));
         }
     }

@@ -28,6 +28,7 @@ mod rename;
 mod resize;
 mod rewrap;
 mod status;
+mod take_back;
 mod types;
 mod verify;
 mod walk;

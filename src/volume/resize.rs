@@ -69,23 +69,24 @@ impl<B: Backing> Volume<B> {
         if BlockIndex::count_of(new.get()) > BlockIndex::count_of(size) {
             self.mark_sparse(file, core)?;
         }
-        if let Err(error) = self
+        let stretched = core.layout.size();
+        let below = self
             .backing
-            .truncate(&file.file, Layout::cipher_size(new).0)
-        {
-            // Too large for the filesystem below: back to the old size.
-            let grown = core.layout.size();
-            if grown > size {
-                self.shrink(
-                    file,
-                    core,
-                    grown,
-                    PlainOffset::new(size).map_err(VolumeError::range)?,
-                )?;
+            .truncate(&file.file, Layout::cipher_size(new).0);
+        let result = below
+            .map_err(VolumeError::from)
+            .and_then(|()| self.set_size(file, core, new));
+        if result.is_err() {
+            // Too large for the filesystem below, or worse: back to the old size.
+            let back = PlainOffset::new(stretched).map_err(VolumeError::range)?;
+            let _ = self
+                .backing
+                .truncate(&file.file, Layout::cipher_size(back).0);
+            if stretched > size {
+                let _ = self.truncate_core(file, core, size);
             }
-            return Err(error.into());
         }
-        self.set_size(file, core, new)
+        result
     }
 
     fn set_size(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
@@ -111,44 +112,89 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let (last, keep) = new.block();
         let (group, place) = last.place();
-        let mut page = EntryPage::clone(&*self.entry_page(file, group)?);
+        let before = self.entry_page(file, group)?;
         let Some(head) = &core.head else {
             return Err(VolumeError::Stale);
         };
-        let entry = page.get(place).ok().flatten();
-        let mut dropped = place;
-        if keep > 0 {
-            dropped += 1;
-            if let Some(entry) = entry {
-                let mut plain = [0; PAGE];
-                self.read_block(file, head, old, last, &mut plain)?;
-                let mut cipher = [0; PAGE];
-                let entry = head.unwrapped.keys.seal_block(
-                    last,
-                    Some(&entry),
-                    &plain[..keep],
-                    &mut cipher[..keep],
-                );
-                page.set(place, Some(&entry));
-                self.backing.write_at(
-                    &file.file,
-                    &mut [IoSlice::new(&cipher[..keep])],
-                    last.data_at().0,
-                )?;
-            }
+        let old_state = head.state;
+        let mut page = EntryPage::clone(&*before);
+        let mut plain = [0; PAGE];
+        let cut = if keep > 0 {
+            before.get(place).ok().flatten()
+        } else {
+            None
+        };
+        if cut.is_some() {
+            self.read_block(file, head, old, last, &mut plain)?;
         }
         // Entries behind the end must not come to life when the file grows again.
-        for place in dropped..group.blocks() {
+        for place in place + usize::from(keep > 0)..group.blocks() {
             page.set(place, None);
+        }
+        let result = self
+            .replace_last(
+                file,
+                core,
+                &mut page,
+                last,
+                cut.is_some().then_some(&plain[..keep]),
+            )
+            .and_then(|()| self.set_size(file, core, new))
+            .and_then(|()| {
+                Ok(self
+                    .backing
+                    .truncate(&file.file, Layout::cipher_size(new).0)?)
+            });
+        match result {
+            Ok(()) => {
+                file.pages.cut(Some(group));
+                file.pages.put(Arc::new(page));
+            }
+            Err(_) => {
+                // As it was: the block that was cut gets its bytes again, the others their entries.
+                let mut page = EntryPage::clone(&*before);
+                let whole = cut.is_some().then_some(&plain[..last.len_in(old)]);
+                if self
+                    .replace_last(file, core, &mut page, last, whole)
+                    .is_ok()
+                {
+                    file.pages.put(Arc::new(page));
+                }
+                if let Some(head) = &mut core.head {
+                    let _ = self.write_state(file, head, old_state);
+                }
+                core.layout = Layout::Blocks { size: old };
+            }
+        }
+        result
+    }
+
+    /// Seals block `last` anew with these bytes, if any, and writes the entries of its group from
+    /// there on.
+    fn replace_last(
+        &self,
+        file: &OpenFile<B>,
+        core: &Core,
+        page: &mut EntryPage,
+        last: BlockIndex,
+        plain: Option<&[u8]>,
+    ) -> Result<()> {
+        let (group, place) = last.place();
+        if let (Some(plain), Some(head)) = (plain, &core.head) {
+            let mut cipher = [0; PAGE];
+            let cipher = &mut cipher[..plain.len()];
+            let before = page.get(place).ok().flatten();
+            let entry = head
+                .unwrapped
+                .keys
+                .seal_block(last, before.as_ref(), plain, cipher);
+            page.set(place, Some(&entry));
+            self.backing
+                .write_at(&file.file, &mut [IoSlice::new(cipher)], last.data_at().0)?;
         }
         let (at, entries) = page.span(place..group.blocks());
         self.backing
             .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
-        file.pages.cut(Some(group));
-        file.pages.put(Arc::new(page));
-        self.set_size(file, core, new)?;
-        self.backing
-            .truncate(&file.file, Layout::cipher_size(new).0)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! leaves a fresh block a hole. A failed write leaves the file as it was (see `take_back`).
 
 use std::cell::RefCell;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -27,13 +27,15 @@ thread_local! {
 }
 
 /// What a write does to the blocks of one file.
-struct Plan {
+pub(super) struct Plan {
     offset: PlainOffset,
-    first: BlockIndex,
+    /// The first block touched.
+    pub(super) first: BlockIndex,
     /// The last block touched.
-    last: BlockIndex,
-    old_size: u64,
-    new_size: u64,
+    pub(super) last: BlockIndex,
+    /// Plaintext bytes before and after.
+    pub(super) old_size: u64,
+    pub(super) new_size: u64,
 }
 
 impl Plan {
@@ -504,65 +506,6 @@ impl<B: Backing> Volume<B> {
             }
         }
         Ok(())
-    }
-
-    /// After a failed write: makes what is below readable again, as it was. Blocks that were
-    /// overwritten before the failure keep their new bytes (their old ones are gone); all others,
-    /// and the size, are as before. Best effort: the cipher directory is already failing.
-    fn take_back(
-        &self,
-        file: &OpenFile<B>,
-        head: &mut Head,
-        plan: &Plan,
-        pages: &[EntryPage],
-        cipher: &[u8],
-    ) {
-        let mut raw = [0u8; PAGE];
-        for new in pages {
-            let group = new.group();
-            if group.first_block().plain_start() >= plan.old_size {
-                continue;
-            }
-            let Some(old) = file.pages.get(group) else {
-                continue;
-            };
-            let mut page = EntryPage::clone(&*old);
-            for place in 0..group.blocks() {
-                let block = BlockIndex(group.first_block().0 + place as u64);
-                if block < plan.first || block > plan.last {
-                    continue;
-                }
-                let len = block.len_in(plan.new_size);
-                let at = (block.0 - plan.first.0) as usize * PAGE;
-                let read = self.backing.read_at(
-                    &file.file,
-                    &mut [IoSliceMut::new(&mut raw[..len])],
-                    block.data_at().0,
-                );
-                let overwritten = matches!(old.get(place), Ok(Some(_)))
-                    && matches!(read, Ok(n) if n == len)
-                    && len == block.len_in(plan.old_size)
-                    && raw[..len] == cipher[at..at + len];
-                if overwritten {
-                    page.set(place, new.get(place).ok().flatten().as_ref());
-                }
-            }
-            let (at, entries) = page.span(0..group.blocks());
-            let _ = self
-                .backing
-                .write_at(&file.file, &mut [IoSlice::new(entries)], at);
-            file.pages.put(Arc::new(page));
-        }
-        if let Ok(size) = PlainOffset::new(plan.old_size)
-            && plan.new_size > plan.old_size
-        {
-            let state = head.state;
-            let _ = self.write_state(file, head, state);
-            let _ = self
-                .backing
-                .truncate(&file.file, Layout::cipher_size(size).0);
-        }
-        tracing::debug!(node = file.node.0, "a failed write was taken back");
     }
 
     /// Drops setuid and setgid bits (when `kill`) and file capabilities, as a write must.

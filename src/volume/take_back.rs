@@ -1,0 +1,112 @@
+//! After a failed write: the file as it was.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+use super::Volume;
+use super::open_file::{Head, OpenFile};
+use super::write::Plan;
+use crate::backing::Backing;
+use crate::content::{BlockIndex, EntryPage, Layout, PlainOffset};
+use crate::format::PAGE;
+
+impl<B: Backing> Volume<B> {
+    /// After a failed write: makes what is below readable again, as it was. Blocks that were
+    /// overwritten before the failure keep their new bytes (their old ones are gone); all others,
+    /// and the size, are as before. Best effort: the cipher directory is already failing.
+    pub(super) fn take_back(
+        &self,
+        file: &OpenFile<B>,
+        head: &mut Head,
+        plan: &Plan,
+        pages: &[EntryPage],
+        cipher: &[u8],
+    ) {
+        for new in pages {
+            let group = new.group();
+            if group.first_block().plain_start() >= plan.old_size {
+                continue;
+            }
+            let Some(old) = file.pages.get(group) else {
+                continue;
+            };
+            let mut page = EntryPage::clone(&*old);
+            for place in 0..group.blocks() {
+                let block = BlockIndex(group.first_block().0 + place as u64);
+                if block < plan.first || block > plan.last {
+                    continue;
+                }
+                let at = (block.0 - plan.first.0) as usize * PAGE;
+                let len = block.len_in(plan.new_size);
+                self.take_back_block(
+                    file,
+                    head,
+                    (block, block.len_in(plan.old_size)),
+                    (&mut page, new),
+                    &cipher[at..at + len],
+                );
+            }
+            let (at, entries) = page.span(0..group.blocks());
+            let _ = self
+                .backing
+                .write_at(&file.file, &mut [IoSlice::new(entries)], at);
+            file.pages.put(Arc::new(page));
+        }
+        if let Ok(size) = PlainOffset::new(plan.old_size)
+            && plan.new_size > plan.old_size
+        {
+            let state = head.state;
+            let _ = self.write_state(file, head, state);
+            let _ = self
+                .backing
+                .truncate(&file.file, Layout::cipher_size(size).0);
+        }
+        tracing::debug!(node = file.node.0, "a failed write was taken back");
+    }
+
+    /// One block of a failed write, which had `old_len` bytes before: it keeps its old entry where
+    /// its old bytes are still there, else it gets an entry for the new ones.
+    fn take_back_block(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        (block, old_len): (BlockIndex, usize),
+        (page, new): (&mut EntryPage, &EntryPage),
+        cipher: &[u8],
+    ) {
+        let (_, place) = block.place();
+        let keys = &head.unwrapped.keys;
+        let (Ok(Some(old)), Ok(Some(entry))) = (page.get(place), new.get(place)) else {
+            return; // it was a hole, and is one again
+        };
+        let at = block.data_at().0;
+        let mut raw = [0; PAGE];
+        let raw = &mut raw[..old_len];
+        let read = self
+            .backing
+            .read_at(&file.file, &mut [IoSliceMut::new(raw)], at);
+        if !matches!(read, Ok(n) if n == old_len) {
+            return;
+        }
+        if raw == cipher {
+            page.set(place, Some(&entry));
+            return;
+        }
+        if keys.open_block(block, &old, raw).is_ok() {
+            return;
+        }
+        // Torn, or written at its new length: the bytes of the write, at the old length.
+        let mut plain = [0; PAGE];
+        let plain = &mut plain[..cipher.len()];
+        plain.copy_from_slice(cipher);
+        if keys.open_block(block, &entry, plain).is_ok() {
+            let again = keys.seal_block(block, Some(&entry), &plain[..old_len], raw);
+            let written = self
+                .backing
+                .write_at(&file.file, &mut [IoSlice::new(raw)], at);
+            if written.is_ok() {
+                page.set(place, Some(&again));
+            }
+        }
+    }
+}
