@@ -4,12 +4,13 @@
 mod kit;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use envelopefs::kms::{KeyRef, Via};
+use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
-use envelopefs::volume::{NodeId, OpenMode, SetAttr, VolumeError};
+use envelopefs::volume::{NodeId, OpenMode, OpenOptions, SetAttr, VolumeError};
 use kit::{Kit, ME, make_with, pattern, read_all};
 
 /// The right bytes, or an error that says damage.
@@ -90,7 +91,7 @@ fn every_byte_of_both_slots_after_a_rewrap() {
     kit.kms
         .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
         .unwrap();
-    maintain::rewrap::run(&volume, &Default::default(), &Silent).unwrap();
+    maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
     volume.close().unwrap();
     drop(volume);
     let path = kit.only_file();
@@ -180,8 +181,7 @@ fn two(kit: &Kit, len: usize) -> [(String, Vec<u8>, PathBuf); 2] {
     volume.close().unwrap();
     drop(volume);
     made.map(|(name, content, ino)| {
-        use std::os::unix::fs::MetadataExt;
-        let path = fs::read_dir(kit.cipher())
+            let path = fs::read_dir(kit.cipher())
             .unwrap()
             .map(|entry| entry.unwrap())
             .find(|entry| entry.metadata().unwrap().ino() == ino)
@@ -351,7 +351,6 @@ fn names_moved_between_directories_are_hidden() {
     volume.close().unwrap();
     drop(volume);
     // Move the cipher file into the other directory, by hand.
-    use std::os::unix::fs::MetadataExt;
     let dirs: Vec<PathBuf> = fs::read_dir(kit.cipher())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -407,7 +406,7 @@ fn every_byte_of_the_volume_record_and_its_copies() {
         let opened = envelopefs::volume::Volume::open(
             kit.os(),
             std::sync::Arc::clone(&kit.kms),
-            Default::default(),
+            OpenOptions::default(),
         );
         assert!(opened.is_err(), "byte {at} of both records");
         flip(&control.join("volume.a"), at, 1);

@@ -154,6 +154,7 @@ impl MountPlan {
                 purpose: "mount",
                 mountpoint: Some(&self.mountpoint),
                 key_ttl: self.options.key_ttl,
+                access_times: self.options.atime != Some(false),
             }
             .open(Arc::clone(&kms))?,
         );

@@ -23,6 +23,8 @@ pub struct Opening<'a> {
     pub mountpoint: Option<&'a Path>,
     /// How long an open file goes on after its key was disabled; the volume's default if not given.
     pub key_ttl: Option<Duration>,
+    /// Whether reading moves access times.
+    pub access_times: bool,
 }
 
 impl<'a> Opening<'a> {
@@ -34,6 +36,7 @@ impl<'a> Opening<'a> {
             purpose,
             mountpoint: None,
             key_ttl: None,
+            access_times: false,
         }
     }
 
@@ -48,7 +51,10 @@ impl<'a> Opening<'a> {
     /// Opens the volume.
     pub fn open(&self, kms: Arc<Kms>) -> Result<Volume<Os>> {
         let place = || self.cipher_dir.display().to_string();
-        let backing = Os::open(self.cipher_dir).with_context(place)?;
+        let mut backing = Os::open(self.cipher_dir).with_context(place)?;
+        if self.access_times {
+            backing = backing.with_access_times();
+        }
         let defaults = OpenOptions::default();
         let options = OpenOptions {
             read_only: self.read_only,

@@ -91,7 +91,9 @@ impl<B: Backing> Volume<B> {
         let secrets = VolumeSecrets::derive(&made.plaintext, &volume_id);
         let created = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs() as i64);
+            .map_or(0, |since| {
+                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+            });
         let record = VolumeRecord {
             generation: 1,
             volume_id,
@@ -150,7 +152,7 @@ impl<B: Backing> Volume<B> {
             generation: AtomicU64::new(record.generation),
             record,
             secrets,
-            volume_key: Mutex::new(volume_key),
+            current_cmk: Mutex::new(volume_key),
             nodes: Nodes::default(),
             dirs: Dirs::new(DIRS_MOST),
             files: OpenFiles::default(),
@@ -227,7 +229,7 @@ impl<B: Backing> Volume<B> {
             record.generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
             control.write_record(&record, &self.secrets)?;
         }
-        *self.volume_key.lock() = to.clone();
+        *self.current_cmk.lock() = *to;
         Ok(changed)
     }
 

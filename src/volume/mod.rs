@@ -82,7 +82,7 @@ pub struct Volume<B: Backing> {
     record: VolumeRecord,
     secrets: VolumeSecrets,
     /// The CMK of new files; changes when the volume moves to another.
-    volume_key: Mutex<KeyId>,
+    current_cmk: Mutex<KeyId>,
     names: Names,
     keys: keys::DataKeys,
     nodes: nodes::Nodes,
@@ -115,7 +115,7 @@ impl<B: Backing> Volume<B> {
 
     /// The CMK that new files' data keys are wrapped under.
     pub fn volume_key_id(&self) -> KeyId {
-        self.volume_key.lock().clone()
+        *self.current_cmk.lock()
     }
 
     /// The cipher directory.

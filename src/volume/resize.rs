@@ -25,7 +25,7 @@ impl<B: Backing> Volume<B> {
         }
         if size == 0 {
             // An empty file has no header: its next byte gets a new data key.
-            self.backing.truncate(&file.file, 0)?;
+            self.backing.truncate(file.file(), 0)?;
             core.head = None;
             core.layout = Layout::Empty;
             file.pages.cut(None);
@@ -41,7 +41,8 @@ impl<B: Backing> Volume<B> {
                 plain.resize(size as usize, 0);
                 self.set_inline(file, core, plain)?;
                 if cut {
-                    self.backing.truncate(&file.file, INLINE_AT as u64 + size)?;
+                    self.backing
+                        .truncate(file.file(), INLINE_AT as u64 + size)?;
                 }
                 Ok(())
             }
@@ -79,13 +80,13 @@ impl<B: Backing> Volume<B> {
         ];
         let made = self
             .backing
-            .write_at(&file.file, &mut bufs, 0)
+            .write_at(file.file(), &mut bufs, 0)
             .and_then(|()| {
                 self.backing
-                    .truncate(&file.file, Layout::cipher_size(new).0)
+                    .truncate(file.file(), Layout::cipher_size(new).0)
             });
         if let Err(error) = made {
-            let _ = self.backing.truncate(&file.file, 0);
+            let _ = self.backing.truncate(file.file(), 0);
             return Err(error.into());
         }
         core.head = Some(head);
@@ -105,7 +106,7 @@ impl<B: Backing> Volume<B> {
         let stretched = core.layout.size();
         let below = self
             .backing
-            .truncate(&file.file, Layout::cipher_size(new).0);
+            .truncate(file.file(), Layout::cipher_size(new).0);
         let result = below
             .map_err(VolumeError::from)
             .and_then(|()| self.set_size(file, core, new));
@@ -114,7 +115,7 @@ impl<B: Backing> Volume<B> {
             let back = PlainOffset::new(stretched).map_err(VolumeError::range)?;
             let _ = self
                 .backing
-                .truncate(&file.file, Layout::cipher_size(back).0);
+                .truncate(file.file(), Layout::cipher_size(back).0);
             if stretched > size {
                 let _ = self.truncate_core(file, core, size);
             }
@@ -176,7 +177,7 @@ impl<B: Backing> Volume<B> {
             .and_then(|()| {
                 Ok(self
                     .backing
-                    .truncate(&file.file, Layout::cipher_size(new).0)?)
+                    .truncate(file.file(), Layout::cipher_size(new).0)?)
             });
         match result {
             Ok(()) => {
@@ -223,11 +224,11 @@ impl<B: Backing> Volume<B> {
                 .seal_block(last, before.as_ref(), plain, cipher);
             page.set(place, Some(&entry));
             self.backing
-                .write_at(&file.file, &mut [IoSlice::new(cipher)], last.data_at().0)?;
+                .write_at(file.file(), &mut [IoSlice::new(cipher)], last.data_at().0)?;
         }
         let (at, entries) = page.span(place..group.blocks());
         self.backing
-            .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+            .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
         Ok(())
     }
 
@@ -299,7 +300,7 @@ impl<B: Backing> Volume<B> {
             return Ok(());
         }
         self.backing
-            .allocate(&file.file, Allocate::ReserveKeepSize, from, to - from)
+            .allocate(file.file(), Allocate::ReserveKeepSize, from, to - from)
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::EOPNOTSUPP) => {
                     VolumeError::NotSupported("fallocate on the filesystem below")
@@ -379,7 +380,7 @@ impl<B: Backing> Volume<B> {
                 }
                 let (at, entries) = page.span(place..upto);
                 self.backing
-                    .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+                    .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
                 file.pages.put(Arc::new(page));
             } else if let Some(at) = self.next_data(file, next)? {
                 // Nothing here: go on where the filesystem below has data.
@@ -393,7 +394,7 @@ impl<B: Backing> Volume<B> {
             let len = (next.0 - block.0) * PAGE as u64;
             let _ = self
                 .backing
-                .allocate(&file.file, Allocate::Punch, from, len);
+                .allocate(file.file(), Allocate::Punch, from, len);
             block = next;
         }
         Ok(())
@@ -403,7 +404,7 @@ impl<B: Backing> Volume<B> {
         let from = block.place().0.page_at().0;
         Ok(self
             .backing
-            .seek(&file.file, crate::backing::Seek::Data, from)?)
+            .seek(file.file(), crate::backing::Seek::Data, from)?)
     }
 
     /// Copies a range between two open files (or within one); the number of bytes copied.
@@ -445,6 +446,6 @@ impl<B: Backing> Volume<B> {
     /// Makes what was written to an open file durable.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
         let handle = self.files.handle(handle)?;
-        Ok(self.backing.sync_file(&handle.file.file, data_only)?)
+        Ok(self.backing.sync_file(handle.file.file(), data_only)?)
     }
 }

@@ -89,10 +89,10 @@ impl<B: Backing> Volume<B> {
         let Some(head) = &mut core.head else {
             return Ok(Rewrapped::NoKey);
         };
-        let times = self.backing.stat_file(&file.file)?;
+        let times = self.backing.stat_file(file.file())?;
         let mut header = [0; HEADER_LEN];
         self.backing
-            .read_at(&file.file, &mut [IoSliceMut::new(&mut header)], 0)?;
+            .read_at(file.file(), &mut [IoSliceMut::new(&mut header)], 0)?;
         let found = self.find_slot(&header, &head.static_part, &|| name.to_string())?;
         let mut slot = found.slot;
         for key in &mut slot.keys {
@@ -117,9 +117,9 @@ impl<B: Backing> Volume<B> {
             SLOT_A_AT
         };
         self.backing
-            .write_at(&file.file, &mut [IoSlice::new(&bytes)], other as u64)?;
+            .write_at(file.file(), &mut [IoSlice::new(&bytes)], other as u64)?;
         self.backing.set_times(
-            At::File(&file.file),
+            At::File(file.file()),
             SetTime::Omit,
             SetTime::At(times.mtime),
         )?;
