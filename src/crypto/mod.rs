@@ -42,3 +42,5 @@ pub enum CryptoError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_vectors;

@@ -9,7 +9,7 @@ use super::open_file::{Core, OpenFile};
 use super::types::{FallocateMode, HandleId};
 use crate::backing::{Allocate, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
-use crate::format::{INLINE_AT, INLINE_MAX, PAGE, State};
+use crate::format::{ENTRIES_AT, INLINE_AT, INLINE_MAX, PAGE, State, StateFlags};
 
 impl<B: Backing> Volume<B> {
     /// Cuts or extends a file to `size` bytes; what is added reads as zeros.
@@ -45,7 +45,8 @@ impl<B: Backing> Volume<B> {
                 }
                 Ok(())
             }
-            Layout::Empty | Layout::Inline { .. } => {
+            Layout::Empty => self.all_hole(file, core, new),
+            Layout::Inline { .. } => {
                 // One zero behind the inline room makes it a file in blocks; the rest is a hole.
                 let before = core.layout.size();
                 self.write_core(file, core, INLINE_MAX as u64, &[0])?;
@@ -58,6 +59,38 @@ impl<B: Backing> Volume<B> {
             Layout::Blocks { size: old } if size < old => self.shrink(file, core, old, new),
             Layout::Blocks { .. } => self.grow(file, core, new),
         }
+    }
+
+    /// An empty file becomes one hole.
+    fn all_hole(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
+        let (mut head, start) = self.new_head()?;
+        head.state = State {
+            size: new.get(),
+            flags: StateFlags { sparse: true },
+            seals: 0,
+        };
+        head.holes = true;
+        let state = head.state.seal(head.unwrapped.keys.content());
+        let entries = [0; PAGE - ENTRIES_AT];
+        let mut bufs = [
+            IoSlice::new(&start),
+            IoSlice::new(&state),
+            IoSlice::new(&entries),
+        ];
+        let made = self
+            .backing
+            .write_at(&file.file, &mut bufs, 0)
+            .and_then(|()| {
+                self.backing
+                    .truncate(&file.file, Layout::cipher_size(new).0)
+            });
+        if let Err(error) = made {
+            let _ = self.backing.truncate(&file.file, 0);
+            return Err(error.into());
+        }
+        core.head = Some(head);
+        core.layout = Layout::Blocks { size: new.get() };
+        Ok(())
     }
 
     fn grow(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {

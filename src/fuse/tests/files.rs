@@ -6,7 +6,6 @@ use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
 
 use super::*;
 
@@ -220,7 +219,7 @@ fn data_and_holes_are_found() {
     file.write_all_at(&[1; 4096], 4 << 20).unwrap();
     let seek = |from| rustix::fs::seek(&file, from);
     let data = seek(rustix::fs::SeekFrom::Data(0)).unwrap();
-    assert!(data > 0 && data <= 4 << 20);
+    assert!(data > 0 && data <= 4 << 20, "{data}");
     let hole = seek(rustix::fs::SeekFrom::Hole(data)).unwrap();
     assert!(((4 << 20) + 4096..10 << 20).contains(&hole));
     assert_eq!(seek(rustix::fs::SeekFrom::Data(hole)), Err(Errno::NXIO));
@@ -270,33 +269,26 @@ fn offsets_beyond_all_bounds_are_refused() {
     assert_eq!(file.metadata().unwrap().len(), 0);
 }
 
+/// In another process: one that faults on a page holds its lock on its memory, and threads that
+/// serve in the same process need that lock.
 #[test]
 fn mapped_files_are_shared_and_private() {
     let m = Mounted::new();
     let path = m.file("f", &[b'a'; 8192], 0o644, 0);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .unwrap();
-    let read_write = ProtFlags::READ | ProtFlags::WRITE;
-    for (flags, seen) in [(MapFlags::PRIVATE, b'a'), (MapFlags::SHARED, b'z')] {
-        // The file is long enough, and nothing cuts it meanwhile.
-        #[allow(unsafe_code)]
-        // SAFETY: a fresh mapping of 8192 bytes of a file that stays that long; used through raw
-        // pointers within them only, and unmapped once.
-        unsafe {
-            let at = std::ptr::null_mut();
-            let map = rustix::mm::mmap(at, 8192, read_write, flags, &file, 0).unwrap();
-            let byte = map.cast::<u8>().add(5000);
-            assert_eq!(*byte, b'a');
-            *byte = b'z';
-            rustix::mm::munmap(map, 8192).unwrap();
-        }
-        file.sync_all().unwrap();
-        let mut one = [0];
-        file.read_exact_at(&mut one, 5000).unwrap();
-        assert_eq!(one[0], seen);
+    for (access, seen) in [("ACCESS_COPY", b'a'), ("ACCESS_WRITE", b'z')] {
+        m.run_as(
+            0,
+            &format!(
+                "python3 -c \"
+import mmap
+with open('f', 'r+b') as file, mmap.mmap(file.fileno(), 8192, access=mmap.{access}) as map:
+    assert map[5000] == ord('a')
+    map[5000] = ord('z')
+\""
+            ),
+        );
+        File::open(&path).unwrap().sync_all().unwrap();
+        assert_eq!(fs::read(&path).unwrap()[5000], seen);
     }
 }
 

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{Control, Mount, MountOptions};
-use crate::volume::{Os, Volume};
+use crate::format::NameEncoding;
+use crate::kms::{self, Kms, ProtectorInput};
+use crate::volume::{CreateOptions, OpenOptions, Os, Volume};
 
 /// A user who is not root.
 const SOMEBODY: u32 = 12_345;
@@ -27,7 +29,25 @@ const ELSE: u32 = 23_456;
 
 /// The one place that makes the volume under test, of an empty directory.
 fn volume(cipher: &Path) -> Arc<Volume<Os>> {
-    Arc::new(Volume::passthrough(cipher).unwrap())
+    open_volume(cipher, false)
+}
+
+fn open_volume(cipher: &Path, read_only: bool) -> Arc<Volume<Os>> {
+    let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
+    let keystore = cipher.with_file_name("keystore");
+    if !Kms::exists(&keystore) {
+        let kms = Kms::create(&keystore, &protector, &kms::CreateOptions::default()).unwrap();
+        let key = kms.service_key("alias/envelopefs/volume").unwrap();
+        let names = NameEncoding::Encrypted;
+        let options = CreateOptions { key, names };
+        Volume::init(&Os::open(cipher).unwrap(), &kms, &options).unwrap();
+    }
+    let kms = Arc::new(Kms::open(&keystore, &[protector]).unwrap());
+    let options = OpenOptions {
+        read_only,
+        ..OpenOptions::default()
+    };
+    Arc::new(Volume::open(Os::open(cipher).unwrap(), kms, options).unwrap())
 }
 
 /// Answers "panic" by panicking, everything else with itself.

@@ -196,6 +196,52 @@ fn a_dead_mount_of_ours_is_cleared_away() {
     assert!(!mountpoint::is_mount_point(&m.point).unwrap());
 }
 
+/// Its kernel side still answers what it remembers.
+#[test]
+fn a_killed_server_s_mount_is_cleared_away() {
+    const INSIDE: &str = "ENVELOPEFS_TEST_TO_BE_KILLED";
+    let start = |dir: &Path| {
+        let options = MountOptions::new();
+        Mount::start(
+            volume(&dir.join("cipher")),
+            &dir.join("mnt"),
+            &options,
+            None,
+        )
+        .unwrap()
+    };
+    if let Some(dir) = std::env::var_os(INSIDE) {
+        start(Path::new(&dir)).wait().unwrap();
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("cipher")).unwrap();
+    let point = dir.path().join("mnt");
+    fs::create_dir(&point).unwrap();
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "fuse::tests::mounting::a_killed_server_s_mount_is_cleared_away",
+        ])
+        .env(INSIDE, dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("mounted", || mountpoint::is_mount_point(&point).unwrap());
+    fs::write(point.join("f"), "kept").unwrap();
+    assert_eq!(control::server_pid(&point).unwrap(), server.id());
+    assert!(!mountpoint::is_stale(&point));
+    assert!(fs::metadata(&point).is_ok());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(fs::metadata(&point).is_ok(), "remembered");
+    assert!(mountpoint::is_stale(&point));
+    let mount = start(dir.path());
+    assert_eq!(fs::read(point.join("f")).unwrap(), b"kept");
+    drop(mount);
+    assert!(!mountpoint::is_mount_point(&point).unwrap());
+}
+
 #[test]
 fn an_aborted_connection_leaves_no_dead_mount() {
     let mut m = Mounted::new();
@@ -293,26 +339,28 @@ fn a_mount_in_use_is_not_idle() {
 fn a_shared_mount_sees_what_others_write() {
     let options = MountOptions {
         shared: true,
+        read_only: true,
         attribute_lifetime: Duration::from_millis(50),
         ..MountOptions::new()
     };
-    let m = Mounted::with(&options);
-    fs::write(m.path("f"), "old text").unwrap();
-    assert_eq!(fs::read(m.path("f")).unwrap(), b"old text");
-    assert!(!m.path("g").exists());
-    assert_eq!(fs::read_dir(&m.point).unwrap().count(), 1);
+    let writer = Mounted::new();
+    let cipher = writer.point.parent().unwrap().join("cipher");
+    let point = writer.point.parent().unwrap().join("reader");
+    fs::create_dir(&point).unwrap();
+    fs::write(writer.path("f"), "old text").unwrap();
+    let reader = Mount::start(open_volume(&cipher, true), &point, &options, None).unwrap();
+    assert_eq!(fs::read(point.join("f")).unwrap(), b"old text");
+    assert!(!point.join("g").exists());
+    assert_eq!(fs::read_dir(&point).unwrap().count(), 1);
 
-    let cipher = m.point.parent().unwrap().join("cipher");
-    let writer = m.point.parent().unwrap().join("writer");
-    fs::create_dir(&writer).unwrap();
-    let other = Mount::start(volume(&cipher), &writer, &MountOptions::new(), None).unwrap();
-    fs::write(writer.join("f"), "new, longer text").unwrap();
-    fs::write(writer.join("g"), "").unwrap();
-    assert!(m.path("g").exists(), "no memory of what is not there");
+    fs::write(writer.path("f"), "new, longer text").unwrap();
+    fs::write(writer.path("g"), "").unwrap();
+    assert!(point.join("g").exists(), "no memory of what is not there");
     thread::sleep(Duration::from_millis(60));
-    assert_eq!(fs::read(m.path("f")).unwrap(), b"new, longer text");
-    assert_eq!(fs::read_dir(&m.point).unwrap().count(), 2);
-    drop(other);
+    assert_eq!(fs::read(point.join("f")).unwrap(), b"new, longer text");
+    assert_eq!(fs::read_dir(&point).unwrap().count(), 2);
+    assert!(fs::write(point.join("f"), "").is_err());
+    drop(reader);
 }
 
 /// By way of fusermount3, which opens the device with the user's own rights.

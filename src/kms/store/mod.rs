@@ -77,18 +77,11 @@ impl Store {
         let suffix = u64::from_le_bytes(crypto::random_array());
         let unfinished = dir.join(format!("{FILE}.new.{suffix:016x}"));
         let made = write_database(&unfinished, protector, &root, settings, now).and_then(|()| {
-            rustix::fs::renameat_with(
-                rustix::fs::CWD,
-                &unfinished,
-                rustix::fs::CWD,
-                &path,
-                rustix::fs::RenameFlags::NOREPLACE,
-            )
-            .map_err(|errno| match errno {
-                rustix::io::Errno::EXIST => KmsError::KeystoreExists {
+            rename_new(&unfinished, &path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => KmsError::KeystoreExists {
                     dir: dir.to_owned(),
                 },
-                _ => KmsError::io("make", &path)(errno.into()),
+                _ => KmsError::io("make", &path)(error),
             })
         });
         if let Err(error) = made {
@@ -287,6 +280,20 @@ fn make_private_dir(dir: &Path) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Gives a file its name, unless there is one of that name.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A filesystem without that flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Writes a whole new database to `path`.
