@@ -464,3 +464,23 @@ fn a_damaged_block_is_named_and_the_rest_is_rescued() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_remount_changes_flags_only() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    fs::write(place.path("m/a"), "one").unwrap();
+    place.ok(["mount", "c", "m", "-o", "remount,ro"]);
+    assert!(fs::write(place.path("m/a"), "two").is_err());
+    place.ok(["mount", "c", "m", "-o", "remount,rw"]);
+    fs::write(place.path("m/a"), "three").unwrap();
+    place.ok(["umount", "m"]);
+    place.mount(&["--read-only"]);
+    place
+        .run(["mount", "c", "m", "-o", "remount,rw"])
+        .fails(8, "for reading only");
+    place.ok(["umount", "m"]);
+    place
+        .run(["mount", "c", "m", "-o", "remount,ro"])
+        .fails(FAILURE, "nothing is mounted");
+}

@@ -23,6 +23,7 @@ mod open;
 mod output;
 mod progress;
 mod reader;
+mod remount;
 mod rewrap;
 mod rotate;
 mod status;

@@ -17,7 +17,7 @@ use super::mount_opts::MountOptions;
 use super::open::Opening;
 use super::target;
 use super::unlock::{self, KeystoreArgs};
-use super::{daemon, helper};
+use super::{daemon, helper, remount};
 use crate::fuse::mountpoint::{Unmount, is_stale};
 use crate::fuse::{self, Control, FuseError, Mount, Unmounter};
 
@@ -42,7 +42,9 @@ pub fn run(args: MountArgs, keystore: &KeystoreArgs) -> Result<Exit> {
     }
     options.log = args.log.or(options.log);
     let plan = MountPlan::new(args.cipher_dir, args.mountpoint, options, keystore.clone());
-    if args.daemon_child {
+    if plan.options.remount {
+        remount::run(&plan.mountpoint, &plan.options)
+    } else if args.daemon_child {
         plan.serve(Behind::Command)
     } else if args.foreground {
         plan.serve(Behind::Nobody)
@@ -60,6 +62,9 @@ pub fn run_helper(arguments: impl Iterator<Item = OsString>) -> Result<Exit> {
     let plan = MountPlan::new(args.spec, args.dir, args.options, KeystoreArgs::default());
     if args.fake {
         return Ok(Exit::Ok);
+    }
+    if plan.options.remount {
+        return remount::run(&plan.mountpoint, &plan.options);
     }
     daemon::start(&plan.child_arguments())
 }
@@ -144,6 +149,8 @@ impl MountPlan {
             (None, Behind::Command) => LogTarget::Syslog,
         })?;
         logging::log_panics();
+        // What ps(1) shows; by its file's name it would be `exe`. Of no use beyond that.
+        let _ = rustix::thread::set_name(c"envelopefs");
         raise_open_files();
         self.resolve_places()?;
         let kms = Arc::new(unlock::open(&self.keystore)?);
@@ -236,6 +243,10 @@ impl MountPlan {
         options.gid = asked.gid;
         options.umask = asked.umask.map(u32::from);
         options.idle = asked.idle.filter(|idle| !idle.is_zero());
+        if let Some(idle) = options.idle {
+            // What the kernel answers from memory is not seen here: it would look idle.
+            options.attribute_lifetime = options.attribute_lifetime.min(idle / 4);
+        }
         // A reader may have a writer beside it, now or later.
         options.shared = options.read_only;
         Ok(options)

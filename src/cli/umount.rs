@@ -36,7 +36,7 @@ pub fn run(args: &UmountArgs) -> Result<Exit> {
 }
 
 /// Refuses what is no mount of this program: root could take away any mount with this command.
-fn check_ours(path: &Path) -> Result<()> {
+pub fn check_ours(path: &Path) -> Result<()> {
     let shown = path.display();
     let Some(entry) = mountpoint::find(path).with_context(|| shown.to_string())? else {
         let message = format!("{shown}: nothing is mounted here");
