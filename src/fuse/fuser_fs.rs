@@ -7,15 +7,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::convert::{caller, file_attr, file_type, no_entry, node, set_time};
@@ -36,8 +35,6 @@ thread_local! {
 pub(super) struct FuserFs<B: Backing> {
     ops: Ops<B>,
     options: MountOptions,
-    /// Set once the session runs.
-    notifier: Arc<OnceLock<Notifier>>,
     /// Dropped last: whoever waits for the end finds the volume free.
     _end: EndSignal,
 }
@@ -52,16 +49,10 @@ impl Drop for EndSignal {
 }
 
 impl<B: Backing> FuserFs<B> {
-    pub(super) fn new(
-        ops: Ops<B>,
-        options: MountOptions,
-        notifier: Arc<OnceLock<Notifier>>,
-        end: EndSignal,
-    ) -> Self {
+    pub(super) fn new(ops: Ops<B>, options: MountOptions, end: EndSignal) -> Self {
         Self {
             ops,
             options,
-            notifier,
             _end: end,
         }
     }
@@ -108,7 +99,7 @@ fn handle(file: FileHandle) -> HandleId {
     HandleId(file.0)
 }
 
-fn open_flags(opened: &Opened) -> FopenFlags {
+fn open_flags(opened: Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     if opened.direct {
         flags |= FopenFlags::FOPEN_DIRECT_IO;
@@ -279,14 +270,7 @@ impl<B: Backing> Filesystem for FuserFs<B> {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.ops.open(&caller(request), node(ino), flags.0) {
-            Ok(opened) => {
-                if let Some(notifier) = self.notifier.get().filter(|_| opened.attr_changed) {
-                    // Attributes only (a negative offset); it is no loss when the kernel has
-                    // dropped the inode meanwhile.
-                    let _ = notifier.inval_inode(ino, -1, 0);
-                }
-                reply.opened(FileHandle(opened.handle.0), open_flags(&opened));
-            }
+            Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(opened)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -505,7 +489,7 @@ impl<B: Backing> Filesystem for FuserFs<B> {
                 &file_attr(&attr),
                 Generation(attr.generation),
                 FileHandle(opened.handle.0),
-                open_flags(&opened),
+                open_flags(opened),
             ),
             Err(error) => reply.error(errno(error)),
         }

@@ -57,7 +57,8 @@ pub(super) fn watch() {
 
 fn report_worker(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
-    let Some(name) = thread.name().filter(|name| name.starts_with("fuse")) else {
+    let ours = |name: &&str| name.starts_with("fuser-") || name.starts_with("fuse-");
+    let Some(name) = thread.name().filter(ours) else {
         return;
     };
     let place = info.location().map(ToString::to_string);

@@ -1,7 +1,7 @@
 //! A mount from its beginning to its end.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -100,13 +100,11 @@ impl Mount {
 
         let activity = Arc::new(Activity::default());
         let end = Arc::new(End::default());
-        let notifier = Arc::new(OnceLock::new());
         let ops = Ops::new(Arc::clone(&volume), options, Arc::clone(&activity), control);
         let signal = Arc::clone(&end);
         let filesystem = FuserFs::new(
             ops,
             options.clone(),
-            Arc::clone(&notifier),
             EndSignal(Box::new(move || signal.set())),
         );
         let failed = |source| FuseError::Session { source };
@@ -115,9 +113,8 @@ impl Mount {
         // Who may come in is for the kernel to say (allow_other).
         let session =
             Session::from_fd(filesystem, connection, SessionACL::All, config).map_err(failed)?;
-        let _ = notifier.set(session.notifier());
+        let notifier = Arc::new(session.notifier());
         drop_pages_when_cut_off(&volume, &notifier);
-        drop(notifier);
 
         let device = mountpoint::device(&point).map_err(failed)?;
         read_further_ahead(device);
@@ -129,7 +126,7 @@ impl Mount {
         let guard = unmounter.clone();
         let session = thread::Builder::new()
             .name("fuse-session".to_owned())
-            .spawn(move || serve(session, &guard))
+            .spawn(move || serve(session, notifier, &guard))
             .map_err(failed)?;
         #[cfg(test)]
         let requests = Arc::clone(&activity);
@@ -279,14 +276,11 @@ impl Drop for Undo<'_> {
 }
 
 /// Pages that the kernel keeps of a file would be read on when the file is cut off from its key.
-fn drop_pages_when_cut_off<B: Backing>(volume: &Volume<B>, notifier: &Arc<OnceLock<Notifier>>) {
-    // The notifier holds the connection, which is to end with the filesystem.
+fn drop_pages_when_cut_off<B: Backing>(volume: &Volume<B>, notifier: &Arc<Notifier>) {
+    // It holds the connection, which is to end with the session.
     let notifier = Arc::downgrade(notifier);
     volume.on_cut_off(Box::new(move |nodes| {
         let Some(notifier) = notifier.upgrade() else {
-            return;
-        };
-        let Some(notifier) = notifier.get() else {
             return;
         };
         for node in nodes {
@@ -305,7 +299,11 @@ fn read_further_ahead((major, minor): Device) {
     }
 }
 
-fn serve<B: Backing>(session: Session<FuserFs<B>>, unmounter: &Unmounter) -> Result<(), FuseError> {
+fn serve<B: Backing>(
+    session: Session<FuserFs<B>>,
+    notifier: Arc<Notifier>,
+    unmounter: &Unmounter,
+) -> Result<(), FuseError> {
     let result = session.run();
     if let Err(error) = &result
         && !unmounter.end.is_set()
@@ -314,6 +312,7 @@ fn serve<B: Backing>(session: Session<FuserFs<B>>, unmounter: &Unmounter) -> Res
         error!(%error, "a thread of the mount ended early; the mount goes on with the others");
     }
     unmounter.end.wait();
+    drop(notifier);
     // The connection can end without an unmount (its last thread failed, or somebody aborted it);
     // then the mount point would stay there, dead.
     if mountpoint::device(&unmounter.point).is_ok_and(|device| device == unmounter.device) {
