@@ -350,18 +350,24 @@ impl<B: Backing> Keeper<B> {
             }
             if self.activity.take_touched() || self.activity.any_open() {
                 in_use = Instant::now();
-            } else if self.idle.is_some_and(|idle| in_use.elapsed() >= idle) {
-                self.unmount();
+            } else if self.idle.is_some_and(|idle| in_use.elapsed() >= idle) && !self.unmount() {
+                in_use = Instant::now();
             }
         }
     }
 
     /// There was no request and no open file for long enough. Whether a process has its working
-    /// directory here only the kernel knows: it refuses then, and the next step tries again.
-    fn unmount(&self) {
+    /// directory here only the kernel knows: it refuses then, and that is use too. False then.
+    fn unmount(&self) -> bool {
         match self.unmounter.unmount(Unmount::IfIdle) {
-            Ok(()) => info!(mountpoint = %self.unmounter.point.display(), "unmounted when idle"),
-            Err(error) => debug!("idle, but not unmounted: {error}"),
+            Ok(()) => {
+                info!(mountpoint = %self.unmounter.point.display(), "unmounted when idle");
+                true
+            }
+            Err(error) => {
+                debug!("idle, but not unmounted: {error}");
+                false
+            }
         }
     }
 }
