@@ -7,7 +7,7 @@ mod exit;
 mod helper;
 mod logging;
 mod man;
-mod mount_opts;
+pub mod mount_opts;
 mod mounts;
 mod output;
 mod terminal;
