@@ -181,7 +181,7 @@ fn two(kit: &Kit, len: usize) -> [(String, Vec<u8>, PathBuf); 2] {
     volume.close().unwrap();
     drop(volume);
     made.map(|(name, content, ino)| {
-            let path = fs::read_dir(kit.cipher())
+        let path = fs::read_dir(kit.cipher())
             .unwrap()
             .map(|entry| entry.unwrap())
             .find(|entry| entry.metadata().unwrap().ino() == ino)
@@ -430,4 +430,53 @@ fn files_of_another_volume_are_refused() {
         &pattern(5000, 9),
         "another volume's file"
     ));
+}
+
+#[test]
+fn a_forged_record_is_not_made_authentic_by_a_rewrap() {
+    use envelopefs::format::{NameEncoding, VolumeRecord};
+    let kit = Kit::new();
+    let path = kit.cipher().join(".envelopefs/volume.a");
+    let mut forged = VolumeRecord::parse(&fs::read(&path).unwrap()).unwrap();
+    forged.generation += 1;
+    forged.names = NameEncoding::Plain;
+    fs::write(
+        &path,
+        forged.seal(&envelopefs::crypto::random_key()).unwrap(),
+    )
+    .unwrap();
+    let volume = kit.open();
+    make_with(&volume, "file", b"content");
+    let key = volume.volume_key_id();
+    kit.kms
+        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
+        .unwrap();
+    assert!(volume.rewrap_volume_key(&key).unwrap());
+    volume.close().unwrap();
+    drop(volume);
+    let record = envelopefs::volume::Volume::peek(&kit.os()).unwrap();
+    assert_eq!(record.names, NameEncoding::Encrypted);
+    assert_eq!(read_all(&kit.open(), "file").unwrap(), b"content");
+}
+
+#[test]
+fn a_torn_slot_is_rewrapped_again() {
+    let kit = Kit::new();
+    let volume = kit.open();
+    make_with(&volume, "file", b"content");
+    let key = volume.volume_key_id();
+    kit.kms
+        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
+        .unwrap();
+    let run = || maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
+    assert_eq!(run().rewrapped, 1);
+    // The end of slot B, with its MAC, never reached the disk.
+    let file = fs::File::options()
+        .write(true)
+        .open(kit.only_file())
+        .unwrap();
+    file.write_all_at(&[0; 60], 900).unwrap();
+    assert_eq!(read_all(&volume, "file").unwrap(), b"content");
+    assert_eq!(run().rewrapped, 1, "it is under the old material in truth");
+    assert_eq!(run().current, 1);
 }

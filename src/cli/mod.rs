@@ -18,7 +18,7 @@ mod logging;
 mod ls;
 mod man;
 mod mount;
-mod mount_opts;
+pub mod mount_opts;
 mod open;
 mod output;
 mod progress;

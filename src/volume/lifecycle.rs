@@ -212,8 +212,13 @@ impl<B: Backing> Volume<B> {
     pub fn rewrap_volume_key(&self, to: &KeyId) -> Result<bool> {
         self.check_writable()?;
         let control = Control::open(&self.backing, &self.root.dir)?;
+        // Only what this volume's own key authenticates is sealed anew.
+        let authentic = |(bytes, record): &(Vec<u8>, VolumeRecord)| {
+            record.volume_id == self.record.volume_id
+                && VolumeRecord::authentic(bytes, &self.secrets.record)
+        };
         let records = control.records()?;
-        let Some((_, mut record)) = records.into_iter().next() else {
+        let Some((_, mut record)) = records.into_iter().find(authentic) else {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
         let context = volume_context(&record.volume_id);

@@ -54,10 +54,19 @@ impl<B: Backing> Volume<B> {
         to: &KeyId,
         dry_run: bool,
     ) -> Result<Rewrapped> {
-        let Some(keys) = self.wrapped_keys(dir, name)? else {
+        let file = self.backing.open_file(dir, name, How::READ)?;
+        let mut header = [0; HEADER_LEN];
+        let read = self
+            .backing
+            .read_at(&file, &mut [IoSliceMut::new(&mut header)], 0)?;
+        if read == 0 {
             return Ok(Rewrapped::NoKey);
-        };
-        if self.all_current(&keys, to)? {
+        }
+        let static_part = StaticPart::parse(&header[..read])
+            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
+        // The authentic slot says what is current: a torn one may look newer.
+        let found = self.find_slot(&header, &static_part, &|| name.to_string())?;
+        if self.all_current(&found.slot.keys, to)? {
             return Ok(Rewrapped::Already);
         }
         if dry_run {
