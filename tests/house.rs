@@ -167,10 +167,7 @@ fn rooms_use_what_the_table_allows() {
             );
             continue;
         };
-        let code: String = text
-            .lines()
-            .map(|line| format!("{}\n", code(line)))
-            .collect();
+        let code: String = text.lines().flat_map(|line| [code(line), "\n"]).collect();
         for used in rooms_named(&code) {
             let is_room = table.contains_key(&used);
             if is_room && used != room && !may.contains(&used) {

@@ -39,7 +39,8 @@ macro_rules! id {
 
             fn from_str(text: &str) -> Result<Self, FormatError> {
                 let wrong = FormatError::Malformed("an id is 32 hexadecimal digits");
-                if text.len() != 32 || !text.is_ascii() {
+                // Checked first: `from_str_radix` takes a sign too.
+                if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(wrong);
                 }
                 let mut id = [0; 16];

@@ -193,5 +193,6 @@ fn ids_print_and_parse() {
     assert_eq!(id.to_string().parse(), Ok(id));
     assert!("xyz".parse::<FileId>().is_err());
     assert!("é".repeat(16).parse::<FileId>().is_err());
+    assert!("+1".repeat(16).parse::<FileId>().is_err());
     assert!(format!("{id:?}").starts_with("FileId("));
 }
