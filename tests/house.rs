@@ -13,7 +13,8 @@ const LONGEST: usize = 800;
 const ONLY_IN: [(&str, &[&str]); 3] = [
     ("fuser", &["fuse"]),
     ("anyhow", &["cli"]),
-    ("unsafe", &["secret", "backing"]),
+    // fuse: the ioctl of a control call
+    ("unsafe", &["secret", "backing", "fuse"]),
 ];
 
 fn source() -> PathBuf {

@@ -378,7 +378,7 @@ fn a_file_that_is_cut_off_from_its_key_is_not_read_on() {
     let (volume, kms, key) = open_with(&cipher, options);
     let mount = Mount::start(volume, &point, &MountOptions::new(), None).unwrap();
     let path = point.join("f");
-    fs::write(&path, [b'x'; 20_000]).unwrap();
+    fs::write(&path, vec![b'x'; 20_000]).unwrap();
     let file = File::open(&path).unwrap();
     let read = || {
         file.read_at(&mut [0; 100], 0)
