@@ -4,6 +4,7 @@
 mod kit;
 
 use envelopefs::backing::{Call, Calls, Repeat};
+use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{FallocateMode, NodeId, OpenMode, SetAttr, VolumeError};
 use kit::{Kit, ME, make, make_with, pattern, read_all};
@@ -102,6 +103,7 @@ fn a_failed_overwrite_leaves_each_block_old_or_new() {
 /// Every operation with every one of its calls failing in turn: an error or success, never a panic,
 /// and the volume is whole afterwards.
 #[test]
+#[allow(clippy::too_many_lines)] // a table of operations
 fn each_call_of_each_operation_fails_once() {
     type Volume = envelopefs::volume::Volume<envelopefs::backing::Faulty<envelopefs::backing::Os>>;
     type Operation = fn(&Volume) -> Result<(), VolumeError>;
@@ -194,7 +196,7 @@ fn each_call_of_each_operation_fails_once() {
             v.readdir_plus(NodeId::ROOT, 0, &mut |_, _| true)
         }),
         ("rewrap", |v| {
-            maintain::rewrap::run(v, &Default::default(), &Silent).map(drop)
+            maintain::rewrap::run(v, &RewrapOptions::default(), &Silent).map(drop)
         }),
     ];
     for (what, operation) in operations {

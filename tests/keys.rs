@@ -30,7 +30,7 @@ fn cipher_files(kit: &Kit) -> Vec<Vec<u8>> {
 fn customer_key(kit: &Kit, volume: &Volume<Os>) -> KeyId {
     let key = kit.kms.create_key(&CreateKey::default()).unwrap().key_id;
     let options = RewrapOptions {
-        to_key: Some(key.clone()),
+        to_key: Some(key),
         ..RewrapOptions::default()
     };
     assert!(
@@ -83,7 +83,7 @@ fn rotate_and_rewrap_touch_headers_only() {
         .collect();
     let key = volume.volume_key_id();
     kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key.clone()))
+        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
         .unwrap();
     assert_eq!(
         cipher_files(&kit),
@@ -158,7 +158,7 @@ fn rewrap_to_another_key_frees_the_old_one() {
     let old = customer_key(&kit, &volume);
     let to = kit.kms.create_key(&CreateKey::default()).unwrap().key_id;
     let options = RewrapOptions {
-        to_key: Some(to.clone()),
+        to_key: Some(to),
         ..RewrapOptions::default()
     };
     let report = rewrap::run(&volume, &options, &Silent).unwrap();
@@ -167,7 +167,7 @@ fn rewrap_to_another_key_frees_the_old_one() {
     make_with(&volume, "later", b"later");
     volume.close().unwrap();
     drop(volume);
-    kit.kms.disable_key(&KeyRef::Id(old.clone())).unwrap();
+    kit.kms.disable_key(&KeyRef::Id(old)).unwrap();
     let volume = kit.open();
     assert!(read_all(&volume, "file").unwrap() == pattern(5000, 1));
     assert_eq!(read_all(&volume, "later").unwrap(), b"later");

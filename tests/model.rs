@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use envelopefs::backing::{Os, Rename, Seek};
 use envelopefs::format::NameEncoding;
+use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{FallocateMode, HandleId, NodeId, OpenMode, SetAttr, Volume, VolumeError};
 use kit::{Kit, ME};
@@ -57,6 +58,7 @@ struct One {
 
 const MOST: u64 = 2 << 20;
 
+#[allow(clippy::too_many_lines)] // one arm for each operation
 fn step(
     volume: &Volume<Os>,
     handle: HandleId,
@@ -228,7 +230,8 @@ fn one_file_behaves_as_its_model() {
                                 .unwrap();
                         }
                         let report =
-                            maintain::rewrap::run(&volume, &Default::default(), &Silent).unwrap();
+                            maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent)
+                                .unwrap();
                         assert!(report.failed.is_empty(), "{report:?}");
                         trace.push("rewrap".into());
                     }

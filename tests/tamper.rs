@@ -4,12 +4,13 @@
 mod kit;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use envelopefs::kms::{KeyRef, Via};
+use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
-use envelopefs::volume::{NodeId, OpenMode, SetAttr, VolumeError};
+use envelopefs::volume::{NodeId, OpenMode, OpenOptions, SetAttr, VolumeError};
 use kit::{Kit, ME, make_with, pattern, read_all};
 
 /// The right bytes, or an error that says damage.
@@ -90,7 +91,7 @@ fn every_byte_of_both_slots_after_a_rewrap() {
     kit.kms
         .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
         .unwrap();
-    maintain::rewrap::run(&volume, &Default::default(), &Silent).unwrap();
+    maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
     volume.close().unwrap();
     drop(volume);
     let path = kit.only_file();
@@ -180,7 +181,6 @@ fn two(kit: &Kit, len: usize) -> [(String, Vec<u8>, PathBuf); 2] {
     volume.close().unwrap();
     drop(volume);
     made.map(|(name, content, ino)| {
-        use std::os::unix::fs::MetadataExt;
         let path = fs::read_dir(kit.cipher())
             .unwrap()
             .map(|entry| entry.unwrap())
@@ -351,7 +351,6 @@ fn names_moved_between_directories_are_hidden() {
     volume.close().unwrap();
     drop(volume);
     // Move the cipher file into the other directory, by hand.
-    use std::os::unix::fs::MetadataExt;
     let dirs: Vec<PathBuf> = fs::read_dir(kit.cipher())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -407,7 +406,7 @@ fn every_byte_of_the_volume_record_and_its_copies() {
         let opened = envelopefs::volume::Volume::open(
             kit.os(),
             std::sync::Arc::clone(&kit.kms),
-            Default::default(),
+            OpenOptions::default(),
         );
         assert!(opened.is_err(), "byte {at} of both records");
         flip(&control.join("volume.a"), at, 1);
@@ -431,4 +430,53 @@ fn files_of_another_volume_are_refused() {
         &pattern(5000, 9),
         "another volume's file"
     ));
+}
+
+#[test]
+fn a_forged_record_is_not_made_authentic_by_a_rewrap() {
+    use envelopefs::format::{NameEncoding, VolumeRecord};
+    let kit = Kit::new();
+    let path = kit.cipher().join(".envelopefs/volume.a");
+    let mut forged = VolumeRecord::parse(&fs::read(&path).unwrap()).unwrap();
+    forged.generation += 1;
+    forged.names = NameEncoding::Plain;
+    fs::write(
+        &path,
+        forged.seal(&envelopefs::crypto::random_key()).unwrap(),
+    )
+    .unwrap();
+    let volume = kit.open();
+    make_with(&volume, "file", b"content");
+    let key = volume.volume_key_id();
+    kit.kms
+        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
+        .unwrap();
+    assert!(volume.rewrap_volume_key(&key).unwrap());
+    volume.close().unwrap();
+    drop(volume);
+    let record = envelopefs::volume::Volume::peek(&kit.os()).unwrap();
+    assert_eq!(record.names, NameEncoding::Encrypted);
+    assert_eq!(read_all(&kit.open(), "file").unwrap(), b"content");
+}
+
+#[test]
+fn a_torn_slot_is_rewrapped_again() {
+    let kit = Kit::new();
+    let volume = kit.open();
+    make_with(&volume, "file", b"content");
+    let key = volume.volume_key_id();
+    kit.kms
+        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
+        .unwrap();
+    let run = || maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
+    assert_eq!(run().rewrapped, 1);
+    // The end of slot B, with its MAC, never reached the disk.
+    let file = fs::File::options()
+        .write(true)
+        .open(kit.only_file())
+        .unwrap();
+    file.write_all_at(&[0; 60], 900).unwrap();
+    assert_eq!(read_all(&volume, "file").unwrap(), b"content");
+    assert_eq!(run().rewrapped, 1, "it is under the old material in truth");
+    assert_eq!(run().current, 1);
 }

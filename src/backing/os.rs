@@ -19,6 +19,7 @@ pub struct Os {
     root: OwnedFd,
     /// The filesystem that all of the tree must be on.
     dev: u64,
+    access_times: bool,
 }
 
 /// An open directory.
@@ -47,6 +48,16 @@ const FILE_FLAGS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::CLOEXEC);
 
 impl Os {
+    /// The same tree, whose files' access times move as reads go, by the rules of the filesystem
+    /// below (relatime and such). Without this, reading leaves them alone where the system lets it.
+    #[must_use]
+    pub fn with_access_times(self) -> Self {
+        Self {
+            access_times: true,
+            ..self
+        }
+    }
+
     /// Opens the tree's root.
     ///
     /// # Errors
@@ -55,7 +66,11 @@ impl Os {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         let dev = rustix::fs::fstat(&root)?.st_dev;
-        Ok(Self { root, dev })
+        Ok(Self {
+            root,
+            dev,
+            access_times: false,
+        })
     }
 
     fn check_dev(&self, dev: u64) -> io::Result<()> {
@@ -165,11 +180,13 @@ impl Backing for Os {
         };
         let dir = dir.fd.as_fd();
         check_before(dir, name)?;
-        Ok(OsFile(check_after(open_noatime(
-            dir,
-            name,
-            access | FILE_FLAGS,
-        )?)?))
+        let flags = access | FILE_FLAGS;
+        let opened = if self.access_times {
+            open(dir, name, flags, 0)?
+        } else {
+            open_noatime(dir, name, flags)?
+        };
+        Ok(OsFile(check_after(opened)?))
     }
 
     fn create_file(&self, dir: &OsDir, name: &EntryName, mode: u32) -> io::Result<OsFile> {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::keystore::KeystoreCommand;
+use super::kms::KmsCommand;
 use super::unlock::KeystoreArgs;
 use super::{exit, mount_opts};
 
@@ -82,6 +84,14 @@ pub enum Command {
     /// Copy files out of a volume, without mounting it
     #[command(override_usage = "envelopefs cp [OPTIONS] <CIPHERDIR> <PATH>... <DEST>")]
     Cp(CpArgs),
+
+    /// Make and look after the keystore, where the CMKs live
+    #[command(subcommand)]
+    Keystore(KeystoreCommand),
+
+    /// Manage and use CMKs: the operations of AWS KMS, with its flags and answers
+    #[command(subcommand)]
+    Kms(KmsCommand),
 
     /// Print the completions for a shell
     Completions(CompletionsArgs),

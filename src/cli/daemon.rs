@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -20,13 +20,15 @@ use super::exit::{Exit, failure};
 const READY: &[u8] = b"ready\n";
 /// This program, whatever happened to its file.
 const SELF: &str = "/proc/self/exe";
+/// The name by which ps(1) shows it; not that of a mount helper, which would take other arguments.
+const NAME: &str = "envelopefs";
 
 /// Starts the daemon with these arguments and returns when its mount serves.
 ///
 /// Otherwise the daemon has printed its error, and its exit is returned.
 pub fn start(arguments: &[OsString]) -> Result<Exit> {
     let mut command = Command::new(SELF);
-    command.args(arguments);
+    command.arg0(NAME).args(arguments);
     wait_for(command)
 }
 

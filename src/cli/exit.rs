@@ -3,6 +3,11 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::format::FormatError;
+use crate::fuse::FuseError;
+use crate::kms::KmsError;
+use crate::volume::VolumeError;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -98,9 +103,10 @@ pub fn table() -> impl Iterator<Item = (u8, &'static str)> {
 
 /// The table as `--help` shows it.
 pub fn help() -> String {
+    use std::fmt::Write;
     let mut text = String::from("Exit status:\n");
     for (code, meaning) in table() {
-        text.push_str(&format!("  {code}  {meaning}\n"));
+        let _ = writeln!(text, "  {code}  {meaning}");
     }
     text
 }
@@ -144,6 +150,18 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(failure.exit);
     }
+    if let Some(error) = cause.downcast_ref::<KmsError>() {
+        return of_kms(error);
+    }
+    if let Some(error) = cause.downcast_ref::<VolumeError>() {
+        return of_volume(error);
+    }
+    if let Some(error) = cause.downcast_ref::<FuseError>() {
+        return of_fuse(error);
+    }
+    if let Some(error) = cause.downcast_ref::<FormatError>() {
+        return of_format(error);
+    }
     if let Some(io) = cause.downcast_ref::<std::io::Error>() {
         return of_io(io);
     }
@@ -151,6 +169,59 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return of_io(&std::io::Error::from(*errno));
     }
     None
+}
+
+fn of_kms(error: &KmsError) -> Option<Exit> {
+    Some(match error {
+        KmsError::NotFound(_) | KmsError::KeyMissing { .. } => Exit::NoSuchKey,
+        KmsError::Disabled { .. } => Exit::KeyDisabled,
+        KmsError::WrongPassphrase { .. } | KmsError::Locked { .. } => Exit::WrongPassphrase,
+        KmsError::Busy => Exit::Busy,
+        KmsError::UnsupportedOperation(_) | KmsError::Version { .. } => Exit::NotSupported,
+        KmsError::Damaged(_) | KmsError::InvalidCiphertext => Exit::Damage,
+        KmsError::InvalidAliasName(_)
+        | KmsError::InvalidArn(_)
+        | KmsError::InvalidMarker
+        | KmsError::Validation(_)
+        | KmsError::BadProtector(_) => Exit::Usage,
+        _ => return None,
+    })
+}
+
+fn of_volume(error: &VolumeError) -> Option<Exit> {
+    match error {
+        VolumeError::Damaged { .. } => Some(Exit::Damage),
+        VolumeError::Record { error, .. } => of_format(error),
+        VolumeError::Key(error) => of_kms(error),
+        VolumeError::Busy { .. } => Some(Exit::Busy),
+        VolumeError::NotSupported(_) => Some(Exit::NotSupported),
+        VolumeError::Io(error) => of_io(error),
+        _ => None,
+    }
+}
+
+fn of_fuse(error: &FuseError) -> Option<Exit> {
+    match error {
+        FuseError::Busy { .. } | FuseError::Covered { .. } | FuseError::StillRunning { .. } => {
+            Some(Exit::Busy)
+        }
+        FuseError::Device { .. } | FuseError::NoHelper { .. } => Some(Exit::NotSupported),
+        FuseError::Option { .. } => Some(Exit::Usage),
+        _ => None,
+    }
+}
+
+fn of_format(error: &FormatError) -> Option<Exit> {
+    match error {
+        // Not one of our files at all: nothing says that it was damaged.
+        FormatError::Magic => None,
+        FormatError::Version(_) | FormatError::Suite(_) | FormatError::Flags(_) => {
+            Some(Exit::NotSupported)
+        }
+        FormatError::Short | FormatError::Malformed(_) | FormatError::Unauthentic => {
+            Some(Exit::Damage)
+        }
+    }
 }
 
 fn of_io(error: &std::io::Error) -> Option<Exit> {

@@ -98,7 +98,9 @@ impl Reader {
         let [spec, dir] = <[PathBuf; 2]>::try_from(self.places).map_err(|_| {
             usage("usage: mount.fuse.envelopefs CIPHERDIR MOUNTPOINT [-sfnv] [-N NS] [-o OPTIONS]")
         })?;
-        let options = MountOptions::parse_with(&self.options, |_| self.sloppy)?;
+        let remount = MountOptions::parse_with(&self.options, |_| true)?.remount;
+        let pass = |option: &[u8]| self.sloppy || (remount && is_kernels(option));
+        let options = MountOptions::parse_with(&self.options, pass)?;
         let namespace = self.namespace;
         Ok(HelperArgs {
             spec,
@@ -108,6 +110,12 @@ impl Reader {
             namespace,
         })
     }
+}
+
+/// The kernel's own words for a FUSE mount: mount(8) repeats them when it remounts.
+fn is_kernels(option: &[u8]) -> bool {
+    const WORDS: [&[u8]; 4] = [b"user_id=", b"group_id=", b"max_read=", b"blksize="];
+    WORDS.iter().any(|word| option.starts_with(word))
 }
 
 /// Moves this process into the mount namespace that a file (`/proc/PID/ns/mnt`) stands for.

@@ -1,5 +1,6 @@
 //! Where the log goes: the standard error, a file, or syslog.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,10 +10,12 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use tracing::{Level, Metadata};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::exit::usage;
 
@@ -59,7 +62,10 @@ pub fn start(target: &LogTarget) -> Result<()> {
         .with_ansi(false)
         .with_target(false);
     let started = match target {
-        LogTarget::Command => builder.without_time().with_writer(io::stderr).try_init(),
+        LogTarget::Command => builder
+            .event_format(Plain)
+            .with_writer(io::stderr)
+            .try_init(),
         LogTarget::Stderr => builder.with_writer(io::stderr).try_init(),
         LogTarget::File(path) => builder.with_writer(Mutex::new(log_file(path)?)).try_init(),
         LogTarget::Syslog => {
@@ -72,6 +78,32 @@ pub fn start(target: &LogTarget) -> Result<()> {
         }
     };
     started.map_err(|error| anyhow::anyhow!("starting the log: {error}"))
+}
+
+/// An event as a command prints it: `envelopefs: warning: text`, as its errors look.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            _ => "debug",
+        };
+        write!(writer, "envelopefs: {level}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 fn log_file(path: &Path) -> Result<std::fs::File> {
@@ -89,8 +121,8 @@ fn log_file(path: &Path) -> Result<std::fs::File> {
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("internal error at {place}; the operation failed, the mount goes on");
-        tracing::debug!("internal error: {info}");
+        tracing::error!("a thread panicked at {place}");
+        tracing::debug!("{info}");
     }));
 }
 

@@ -37,8 +37,19 @@ fn write_pages(command: &Command, parent: Option<&str>, dir: &Path) -> Result<()
     let related: Vec<&str> = parent.into_iter().chain(children).collect();
     let mut text = Vec::new();
     page(command, &name, &related, &mut text).context("rendering a man page")?;
+    let text = without_preambles(&text);
     let path = dir.join(format!("{name}.1"));
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Each part that the generator renders begins with the same two lines; one pair is enough.
+fn without_preambles(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let is_preamble =
+        |line: &&str| line.starts_with(".ie \\n(.g .ds Aq") || line.starts_with(".el .ds Aq");
+    let mut lines: Vec<&str> = text.lines().filter(is_preamble).take(2).collect();
+    lines.extend(text.lines().filter(|line| !is_preamble(line)));
+    lines.join("\n") + "\n"
 }
 
 fn page(command: &Command, name: &str, related: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
@@ -156,12 +167,7 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
         };
         let text = format!("\\fB{}\\fR \\fI{}\\fR", escape(&flag), escape(value));
         let text = text.strip_suffix(" \\fI\\fR").unwrap_or(&text);
-        let required = argument.is_required_set();
-        if required {
-            write!(out, " {text}")?
-        } else {
-            write!(out, " [{text}]")?
-        }
+        usage_part(out, argument, text)?;
     }
     for argument in command.get_positionals() {
         let many = argument
@@ -169,11 +175,7 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
             .is_some_and(|range| range.max_values() > 1);
         let dots = if many { "..." } else { "" };
         let text = format!("\\fI{}\\fR{dots}", escape(value_name(argument)));
-        if argument.is_required_set() {
-            write!(out, " {text}")?
-        } else {
-            write!(out, " [{text}]")?
-        }
+        usage_part(out, argument, &text)?;
     }
     if command
         .get_subcommands()
@@ -182,6 +184,14 @@ fn synopsis(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> 
         write!(out, " \\fICOMMAND\\fR")?;
     }
     writeln!(out)
+}
+
+fn usage_part(out: &mut Vec<u8>, argument: &clap::Arg, text: &str) -> io::Result<()> {
+    if argument.is_required_set() {
+        write!(out, " {text}")
+    } else {
+        write!(out, " [{text}]")
+    }
 }
 
 fn value_name(argument: &clap::Arg) -> &str {

@@ -1,19 +1,37 @@
 //! Words ⇄ calls: the command line, its prompts, progress bars and exit codes.
 
 mod args;
+mod cat;
 mod completions;
+mod control;
+mod cp;
 mod daemon;
 mod exit;
+mod fsck;
 mod helper;
+mod init;
+mod inspect;
+mod job;
+mod keystore;
+mod kms;
 mod logging;
+mod ls;
 mod man;
+mod mount;
 pub mod mount_opts;
-mod mounts;
+mod open;
 mod output;
+mod progress;
+mod reader;
+mod remount;
+mod rewrap;
+mod rotate;
+mod status;
+mod target;
 mod terminal;
+mod umount;
 mod unlock;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,6 +39,7 @@ use clap::Parser;
 
 use args::{Cli, Command};
 use exit::Exit;
+use unlock::{Environment, KeystoreArgs, Source};
 
 /// Runs the program with the arguments of this process.
 ///
@@ -33,7 +52,7 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let result = if helper::is_helper(&name) {
-        run_helper(arguments)
+        mount::run_helper(arguments)
     } else {
         match Cli::try_parse() {
             Ok(cli) => run(cli),
@@ -48,7 +67,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             if !output::is_broken_pipe(&error) {
-                eprintln!("envelopefs: {error:#}");
+                eprintln!("envelopefs: {}", output::error_line(&error));
             }
             exit::of(&error).into()
         }
@@ -56,14 +75,45 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Exit> {
+    let keystore = &cli.keystore;
+    // A mount has a log of its own.
+    if !matches!(cli.command, Command::Mount(_)) {
+        logging::start(&logging::LogTarget::Command)?;
+    }
     match cli.command {
+        Command::Init(args) => init::run(&args, keystore),
+        Command::Mount(args) => mount::run(args, keystore),
+        Command::Umount(args) => umount::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Rotate(args) => rotate::run(&args, keystore),
+        Command::Rewrap(args) => rewrap::run(&args, keystore),
+        Command::Fsck(args) => fsck::run(&args, keystore),
+        Command::Ls(args) => ls::run(&args, keystore),
+        Command::Cat(args) => cat::run(&args, keystore),
+        Command::Cp(args) => cp::run(&args, keystore),
+        Command::Keystore(command) => run_keystore(command, keystore),
+        Command::Kms(command) => {
+            kms::run(command, &|| unlock::open(keystore))?;
+            Ok(Exit::Ok)
+        }
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-        _ => Err(exit::usage("x")),
     }
 }
 
-fn run_helper(arguments: impl Iterator<Item = OsString>) -> Result<Exit> {
-    let args = helper::HelperArgs::parse(arguments)?;
+fn run_keystore(command: keystore::KeystoreCommand, args: &KeystoreArgs) -> Result<Exit> {
+    let env = Environment::real();
+    let dir = unlock::keystore_path(args, &env)?;
+    let access = keystore::Access {
+        dir: &dir,
+        open: &|| unlock::open(args),
+        first_protector: &|| {
+            let sources = unlock::sources(args, &env);
+            unlock::read_new(sources.first().unwrap_or(&Source::Terminal), &dir)
+        },
+        ask_new_passphrase: &|| unlock::read_new(&Source::Terminal, &dir),
+    };
+    keystore::run(command, &access)?;
     Ok(Exit::Ok)
 }

@@ -21,6 +21,8 @@ const TIME_MAX: u64 = 365 * 24 * 3600;
 pub struct MountOptions {
     /// `ro` and `rw`.
     pub read_only: Option<bool>,
+    /// Change the flags of a mount that is there.
+    pub remount: bool,
     /// Users other than the one who mounts may look in.
     pub allow_other: bool,
     /// The kernel checks permissions.
@@ -58,14 +60,18 @@ pub struct MountOptions {
 }
 
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 24] = [
+const KNOWN: [(&str, &str); 25] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
-        "allow_other",
-        "let other users in; the kernel checks permissions then",
+        "remount",
+        "change ro, dev, suid, exec and atime of a mount that is there",
     ),
-    ("default_permissions", "let the kernel check permissions"),
+    ("allow_other", "let other users in (the default for root)"),
+    (
+        "default_permissions",
+        "let the kernel check permissions (the default)",
+    ),
     ("dev", "honour device files; root only"),
     ("nodev", "do not honour device files (the default)"),
     (
@@ -161,6 +167,7 @@ impl MountOptions {
         match (text.as_ref(), value) {
             ("ro", None) => self.read_only = Some(true),
             ("rw", None) => self.read_only = Some(false),
+            ("remount", None) => self.remount = true,
             ("allow_other", None) => self.allow_other = true,
             ("default_permissions", None) => self.default_permissions = true,
             ("dev", None) => self.dev = Some(true),
@@ -182,11 +189,6 @@ impl MountOptions {
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
             ("key-file", Some(value)) => self.key_file = Some(path(&text, value)?),
             ("log", Some(value)) => self.log = Some(path(&text, value)?),
-            ("remount", None) => {
-                return Err(usage(
-                    "mount option 'remount': unmount the volume and mount it again",
-                ));
-            }
             _ if pass(option) => {}
             (name, value) => return Err(unknown(name, value)),
         }
@@ -213,6 +215,7 @@ impl MountOptions {
         };
         let flags = [
             (self.read_only, "ro", "rw"),
+            (self.remount.then_some(true), "remount", ""),
             (self.allow_other.then_some(true), "allow_other", ""),
             (
                 self.default_permissions.then_some(true),

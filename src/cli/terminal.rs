@@ -32,7 +32,7 @@ struct Quiet<'a> {
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         // Nothing is left to try when the terminal has gone away.
-        let _ = tcsetattr(self.tty.as_fd(), OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(self.tty.as_fd(), OptionalActions::Drain, &self.before);
     }
 }
 
@@ -62,7 +62,7 @@ impl Terminal {
                 tty: &self.tty,
                 before,
             };
-            tcsetattr(guard.tty.as_fd(), OptionalActions::Flush, &modes)?;
+            tcsetattr(guard.tty.as_fd(), OptionalActions::Drain, &modes)?;
             let mut tty = guard.tty;
             tty.write_all(prompt.as_bytes())?;
             read_secret_line(&mut tty)

@@ -1,16 +1,13 @@
 //! Where the keystore lies and what opens it.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use zeroize::Zeroizing;
 
-use super::exit::{Exit, failure, usage};
+use super::exit::usage;
 use super::terminal::Terminal;
-use crate::secret::SecretText;
+use crate::kms::{Kms, KmsError, ProtectorInput};
 
 /// Names the keystore's folder.
 pub const ENV_KEYSTORE: &str = "ENVELOPEFS_KEYSTORE";
@@ -24,8 +21,6 @@ const ENV_CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const CREDENTIAL: &str = "envelopefs.passphrase";
 /// The keystore of the system's mounts.
 const SYSTEM_KEYSTORE: &str = "/var/lib/envelopefs";
-/// Largest passphrase or key file, in bytes.
-const SECRET_FILE_MAX: usize = 64 * 1024;
 
 /// Where the keystore lies and what opens it; the same for every command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -94,16 +89,6 @@ pub enum Source {
     Terminal,
 }
 
-/// A secret that opens a keystore.
-pub enum UnlockSecret {
-    /// A passphrase.
-    Passphrase(SecretText),
-    /// The content of a key file.
-    KeyFile(SecretText),
-    /// A passphrase that came as a systemd credential.
-    Credential(SecretText),
-}
-
 /// The folder of the keystore.
 pub fn keystore_path(args: &KeystoreArgs, env: &Environment<'_>) -> Result<PathBuf> {
     if let Some(path) = args.keystore.clone().or_else(|| env.path(ENV_KEYSTORE)) {
@@ -146,41 +131,55 @@ pub fn sources(args: &KeystoreArgs, env: &Environment<'_>) -> Vec<Source> {
 }
 
 /// Reads the secret of one source, to open the keystore at `keystore`.
-pub fn read(source: &Source, keystore: &Path) -> Result<UnlockSecret> {
+pub fn read(source: &Source, keystore: &Path) -> Result<ProtectorInput> {
     match source {
-        Source::PassphraseFile(path) => passphrase_file(path).map(UnlockSecret::Passphrase),
-        Source::Credential(path) => passphrase_file(path).map(UnlockSecret::Credential),
-        Source::KeyFile(path) => key_file(path).map(UnlockSecret::KeyFile),
+        Source::PassphraseFile(path) | Source::Credential(path) => {
+            Ok(ProtectorInput::passphrase_file(path)?)
+        }
+        Source::KeyFile(path) => Ok(ProtectorInput::key_file(path)?),
         Source::Terminal => {
-            let mut terminal = terminal()?;
             let prompt = format!("Passphrase of the keystore {}: ", keystore.display());
-            let line = terminal
+            let line = terminal()?
                 .ask_secret(&prompt)
                 .context("reading the passphrase")?;
-            Ok(UnlockSecret::Passphrase(not_empty(line)?))
+            Ok(ProtectorInput::passphrase(line)?)
         }
     }
 }
 
-/// Reads the secret that a new keystore at `keystore` shall open with; a typed one is asked twice.
-pub fn read_new(source: &Source, keystore: &Path) -> Result<UnlockSecret> {
+/// Reads the secret that a keystore at `keystore` shall open with from now on; a typed one is asked
+/// for twice.
+pub fn read_new(source: &Source, keystore: &Path) -> Result<ProtectorInput> {
     if !matches!(source, Source::Terminal) {
         return read(source, keystore);
     }
     let mut terminal = terminal()?;
+    let context = "reading the new passphrase";
     let prompt = format!("New passphrase for the keystore {}: ", keystore.display());
-    let first = not_empty(
-        terminal
-            .ask_secret(&prompt)
-            .context("reading the new passphrase")?,
-    )?;
-    let second = terminal
-        .ask_secret("Once more: ")
-        .context("reading the new passphrase")?;
+    let first = terminal.ask_secret(&prompt).context(context)?;
+    if first.is_empty() {
+        return Err(usage("the passphrase is empty"));
+    }
+    let second = terminal.ask_secret("Once more: ").context(context)?;
     if first != second {
         return Err(usage("the two passphrases differ; nothing was changed"));
     }
-    Ok(UnlockSecret::Passphrase(first))
+    Ok(ProtectorInput::passphrase(first)?)
+}
+
+/// Opens the keystore that the flags and the surroundings name, with all that they offer.
+pub fn open(args: &KeystoreArgs) -> Result<Kms> {
+    let env = Environment::real();
+    let path = keystore_path(args, &env)?;
+    if !Kms::exists(&path) {
+        // Before anybody is asked for a passphrase.
+        return Err(KmsError::NoKeystore { dir: path }.into());
+    }
+    let secrets = sources(args, &env)
+        .iter()
+        .map(|source| read(source, &path))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Kms::open(&path, &secrets)?)
 }
 
 fn terminal() -> Result<Terminal> {
@@ -190,55 +189,6 @@ fn terminal() -> Result<Terminal> {
              or set {ENV_PASSPHRASE_FILE} or {ENV_KEY_FILE}"
         ))
     })
-}
-
-/// The passphrase in a file: its bytes, less one newline at the end.
-pub fn passphrase_file(path: &Path) -> Result<SecretText> {
-    let mut text = secret_file(path).context("reading the passphrase file")?;
-    if text.last() == Some(&b'\n') {
-        text.pop();
-        if text.last() == Some(&b'\r') {
-            text.pop();
-        }
-    }
-    not_empty(text).with_context(|| format!("{}", path.display()))
-}
-
-fn key_file(path: &Path) -> Result<SecretText> {
-    let bytes = secret_file(path).context("reading the key file")?;
-    if bytes.is_empty() {
-        return Err(usage(format!("{}: the key file is empty", path.display())));
-    }
-    Ok(bytes)
-}
-
-fn not_empty(passphrase: SecretText) -> Result<SecretText> {
-    if passphrase.is_empty() {
-        return Err(usage("the passphrase is empty"));
-    }
-    Ok(passphrase)
-}
-
-fn secret_file(path: &Path) -> Result<SecretText> {
-    let place = || format!("{}", path.display());
-    let mut file = File::open(path).with_context(place)?;
-    // One buffer of full size: a growing one would leave copies of the secret in freed memory.
-    let mut bytes: SecretText = Zeroizing::new(vec![0; SECRET_FILE_MAX + 1]);
-    let mut len = 0;
-    while len < bytes.len() {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            Ok(got) => len += got,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).with_context(place),
-        }
-    }
-    if len > SECRET_FILE_MAX {
-        let message = format!("{}: larger than {SECRET_FILE_MAX} bytes", path.display());
-        return Err(failure(Exit::Usage, message));
-    }
-    bytes.truncate(len);
-    Ok(bytes)
 }
 
 #[cfg(test)]

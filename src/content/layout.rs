@@ -111,6 +111,7 @@ impl BlockIndex {
     }
 
     /// The next block.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -13,6 +13,7 @@ mod derive;
 mod passphrase;
 mod random;
 #[cfg(feature = "rust-crypto")]
+#[cfg_attr(feature = "aws-lc", allow(dead_code))] // then it is only held against the other
 pub(crate) mod rust_crypto;
 mod siv;
 

@@ -27,7 +27,7 @@ pub fn random_key<const N: usize>() -> Secret<N> {
     Secret::init(|out| {
         SysRng
             .try_fill_bytes(out)
-            .expect("getrandom(2) gives random bytes")
+            .expect("getrandom(2) gives random bytes");
     })
 }
 

@@ -1,15 +1,17 @@
 //! Keys in memory, as fresh as the database.
 //!
-//! Each use asks SQLite whether anybody committed since the last one (`PRAGMA data_version` on a
-//! connection that does nothing else: a look at the shared index of the log, 1.4 µs). Only then
-//! the numbers of the changes are read, and the keys among them dropped and read again when they
-//! are next used. So a key that another process disabled is refused here from the moment its
-//! commit returns.
+//! Each use asks whether anybody committed since the last look (see [`LogIndex`]: one `pread`,
+//! 0.4 µs, no lock). Only then the numbers of the changes are read, and the keys among them are
+//! dropped, to be read again when they are next used. So a key that another process disabled is
+//! refused here from the moment its commit returns.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 
 use super::error::Result;
@@ -42,77 +44,171 @@ impl CachedKey {
     }
 }
 
-struct Watched {
-    sql: Connection,
-    /// `data_version` when `seen` was read.
-    version: Option<i64>,
-    /// The number of the last change taken into account.
-    seen: i64,
+/// Keys in memory.
+pub(super) struct Cache {
+    index: Option<LogIndex>,
+    known: RwLock<Known>,
+    /// Reads what has changed. Locked before `known`.
+    reader: Mutex<Reader>,
+}
+
+struct Known {
+    /// The index's header from before `keys` was last checked against the database.
+    header: Option<Header>,
     keys: HashMap<KeyId, Arc<CachedKey>>,
 }
 
-pub(super) struct Cache(Mutex<Watched>);
+struct Reader {
+    sql: Connection,
+    /// The number of the last change taken into account.
+    seen: i64,
+}
 
 impl Cache {
     pub(super) fn new(store: &Store) -> Result<Self> {
         let sql = store.connect()?;
-        Ok(Self(Mutex::new(Watched {
-            sql,
-            version: None,
-            seen: 0,
-            keys: HashMap::new(),
-        })))
+        // The first read makes SQLite open the index and keep it.
+        let seen = last_change(&sql)?;
+        Ok(Self {
+            index: LogIndex::open(store.dir()),
+            known: RwLock::new(Known {
+                header: None,
+                keys: HashMap::new(),
+            }),
+            reader: Mutex::new(Reader { sql, seen }),
+        })
     }
 
     /// The key of an id as it stands in the database now; `None` when there is none.
     pub(super) fn get(&self, sealer: &Sealer, id: &KeyId) -> Result<Option<Arc<CachedKey>>> {
-        let mut watched = self.0.lock();
-        watched.catch_up()?;
-        if let Some(key) = watched.keys.get(id) {
+        if let Some(header) = self.header() {
+            let known = self.known.read();
+            if known.header == Some(header)
+                && let Some(key) = known.keys.get(id)
+            {
+                return Ok(Some(Arc::clone(key)));
+            }
+        }
+        let mut reader = self.reader.lock();
+        self.catch_up(&mut reader)?;
+        if let Some(key) = self.known.read().keys.get(id) {
             return Ok(Some(Arc::clone(key)));
         }
-        watched.load(sealer, id)
+        let Some(key) = reader.load(sealer, id)? else {
+            return Ok(None);
+        };
+        let mut known = self.known.write();
+        if known.keys.len() >= CAPACITY {
+            known.keys.clear();
+        }
+        known.keys.insert(*id, Arc::clone(&key));
+        Ok(Some(key))
+    }
+
+    fn header(&self) -> Option<Header> {
+        self.index.as_ref().and_then(LogIndex::header)
+    }
+
+    /// Drops the keys that have changed.
+    fn catch_up(&self, reader: &mut Reader) -> Result<()> {
+        // Before the database is read: a commit in between makes another header, seen next time.
+        let header = self.header();
+        let transaction = reader.sql.transaction()?;
+        let last = last_change(&transaction)?;
+        let changed = if last > reader.seen {
+            changed_keys(&transaction, reader.seen)?
+        } else {
+            Vec::new()
+        };
+        drop(transaction);
+        let mut known = self.known.write();
+        if last < reader.seen {
+            // Not the database it was: somebody restored an older one.
+            known.keys.clear();
+        }
+        for id in changed {
+            known.keys.remove(&id);
+        }
+        known.header = header;
+        reader.seen = last;
+        Ok(())
     }
 }
 
-impl Watched {
-    fn catch_up(&mut self) -> Result<()> {
-        // Read before the changes: a commit in between makes another version, seen next time.
-        let version: i64 = self
-            .sql
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?;
-        if self.version == Some(version) {
-            return Ok(());
-        }
-        let transaction = self.sql.transaction()?;
-        let last = last_change(&transaction)?;
-        if last < self.seen {
-            // Not the database it was: somebody restored an older one.
-            self.keys.clear();
-        } else if last > self.seen {
-            for id in changed_keys(&transaction, self.seen)? {
-                self.keys.remove(&id);
-            }
-        }
-        drop(transaction);
-        self.seen = last;
-        self.version = Some(version);
-        Ok(())
-    }
-
+impl Reader {
     fn load(&mut self, sealer: &Sealer, id: &KeyId) -> Result<Option<Arc<CachedKey>>> {
         let transaction = self.sql.transaction()?;
         let Some(row) = KeyRow::load(&transaction, id)? else {
             return Ok(None);
         };
         let materials = open_materials(&transaction, sealer, id)?;
-        drop(transaction);
-        if self.keys.len() >= CAPACITY {
-            self.keys.clear();
+        Ok(Some(Arc::new(CachedKey { row, materials })))
+    }
+}
+
+/// Both copies of the header.
+type Header = [u8; 2 * HEADER_LEN];
+const HEADER_LEN: usize = 48;
+/// The header's first field: the version of its format.
+const INDEX_VERSION: u32 = 3_007_000;
+
+/// The index of the database's write-ahead log (`keystore.db-shm`), which SQLite shares between
+/// processes through memory.
+///
+/// Its header changes with each commit before the commit returns: it holds a counter of commits,
+/// the number of the log's last frame and a checksum over all frames
+/// (<https://sqlite.org/walformat.html>, section 2.1). SQLite itself compares it to know whether
+/// its page cache still holds. Two copies are written one after the other, so a torn one is told
+/// by their difference. Where the index can't be read, or has another format, every use reads the
+/// database.
+struct LogIndex(&'static File);
+
+/// An index by device and inode.
+type OpenIndex = ((u64, u64), &'static File);
+
+/// The indexes this process has opened. Never closed: closing any descriptor of the file would drop
+/// the locks that SQLite holds on it in this process (fcntl(2)). One for each keystore.
+static INDEXES: Mutex<Vec<OpenIndex>> = Mutex::new(Vec::new());
+
+impl LogIndex {
+    /// The index of the keystore in `dir`, to which a connection that has read is open: so the file
+    /// is not replaced meanwhile.
+    fn open(dir: &Path) -> Option<Self> {
+        let path = dir.join("keystore.db-shm");
+        let mut indexes = INDEXES.lock();
+        let meta = path.symlink_metadata().ok()?;
+        let identity = (meta.dev(), meta.ino());
+        if let Some((_, file)) = indexes.iter().find(|(known, _)| *known == identity) {
+            return Some(Self(file));
         }
-        let key = Arc::new(CachedKey { row, materials });
-        self.keys.insert(*id, Arc::clone(&key));
-        Ok(Some(key))
+        let file: &'static File = Box::leak(Box::new(File::open(&path).ok()?));
+        let meta = file.metadata().ok()?;
+        indexes.push(((meta.dev(), meta.ino()), file));
+        Some(Self(file))
+    }
+
+    fn header(&self) -> Option<Header> {
+        let mut header = [0; 2 * HEADER_LEN];
+        self.0.read_exact_at(&mut header, 0).ok()?;
+        let whole = header[..HEADER_LEN] == header[HEADER_LEN..];
+        let known = header[..4] == INDEX_VERSION.to_ne_bytes();
+        (whole && known).then_some(header)
+    }
+}
+
+#[cfg(test)]
+impl Cache {
+    /// Whether the index tells that nothing has changed.
+    pub(super) fn is_fast(&self) -> bool {
+        self.header()
+            .is_some_and(|header| self.known.read().header == Some(header))
+    }
+
+    /// A cache that can't read the index.
+    pub(super) fn without_index(store: &Store) -> Result<Self> {
+        Ok(Self {
+            index: None,
+            ..Self::new(store)?
+        })
     }
 }

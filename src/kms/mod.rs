@@ -23,7 +23,7 @@ mod state;
 mod store;
 mod wrap;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use clock::{Clock, SystemClock, Timestamp};
@@ -63,6 +63,34 @@ pub struct CreateOptions {
     pub region: String,
 }
 
+impl CreateOptions {
+    /// Whether a keystore can be made with these.
+    ///
+    /// # Errors
+    /// [`KmsError::Validation`].
+    pub fn check(&self) -> Result<()> {
+        reference::check_account(&self.account_id)?;
+        reference::check_region(&self.region)
+    }
+}
+
+/// What can be said of a keystore without opening it.
+#[derive(Clone, Debug)]
+pub struct KeystoreStatus {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The account id in ARNs.
+    pub account_id: String,
+    /// The Region in ARNs.
+    pub region: String,
+    /// What opens it, oldest first.
+    pub protectors: Vec<ProtectorInfo>,
+    /// How many keys are in it.
+    pub keys: u64,
+    /// How many aliases are in it.
+    pub aliases: u64,
+}
+
 impl Default for CreateOptions {
     fn default() -> Self {
         Self {
@@ -100,8 +128,7 @@ impl Kms {
         options: &CreateOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        reference::check_account(&options.account_id)?;
-        reference::check_region(&options.region)?;
+        options.check()?;
         let settings = [
             (SETTING_ACCOUNT, options.account_id.as_str()),
             (SETTING_REGION, options.region.as_str()),
@@ -137,12 +164,7 @@ impl Kms {
     }
 
     fn with_store(store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
-        let setting = |name: &str| {
-            store
-                .setting(name)?
-                .ok_or_else(|| KmsError::Damaged(format!("the setting {name} is missing")))
-        };
-        let (account_id, region) = (setting(SETTING_ACCOUNT)?, setting(SETTING_REGION)?);
+        let (account_id, region) = store.read(identity)?;
         Ok(Self {
             cache: Cache::new(&store)?,
             store,
@@ -157,12 +179,24 @@ impl Kms {
         Store::exists(dir)
     }
 
+    /// What can be said of the keystore in `dir` without opening it.
+    ///
+    /// # Errors
+    /// [`KmsError::NoKeystore`], [`KmsError::Version`], [`KmsError::Damaged`], [`KmsError::Io`],
+    /// [`KmsError::Database`].
+    pub fn status(dir: &Path) -> Result<KeystoreStatus> {
+        Store::status(dir)
+    }
+
     /// Whether a passphrase can open the keystore in `dir`: reads it without opening it.
     ///
     /// # Errors
-    /// As [`Kms::open`].
+    /// As [`Kms::status`].
     pub fn needs_passphrase(dir: &Path) -> Result<bool> {
-        Ok(Store::protector_kinds(dir)?.contains(&ProtectorKind::Passphrase))
+        let protectors = Store::status(dir)?.protectors;
+        Ok(protectors
+            .iter()
+            .any(|protector| protector.kind == ProtectorKind::Passphrase))
     }
 
     /// The keystore's directory.
@@ -187,7 +221,10 @@ impl Kms {
 
     /// How often a customer-managed key may be rotated on demand.
     pub fn on_demand_rotation_limit(&self) -> Result<u32> {
-        match self.store.setting(SETTING_ON_DEMAND_LIMIT)? {
+        match self
+            .store
+            .read(|sql| store::setting(sql, SETTING_ON_DEMAND_LIMIT))?
+        {
             None => Ok(ON_DEMAND_LIMIT),
             Some(text) => text.parse().map_err(|_| {
                 KmsError::Damaged(format!("the setting {SETTING_ON_DEMAND_LIMIT} is '{text}'"))
@@ -317,6 +354,15 @@ impl Kms {
         }
         key.state.allows(operation, || self.key_arn(&key.id))
     }
+}
+
+/// A keystore's account id and Region.
+fn identity(sql: &rusqlite::Connection) -> Result<(String, String)> {
+    let required = |name: &str| {
+        store::setting(sql, name)?
+            .ok_or_else(|| KmsError::Damaged(format!("the setting {name} is missing")))
+    };
+    Ok((required(SETTING_ACCOUNT)?, required(SETTING_REGION)?))
 }
 
 #[cfg(test)]

@@ -60,10 +60,7 @@ pub fn run<B: Backing>(
     options: &RewrapOptions,
     progress: &dyn Progress,
 ) -> Result<RewrapReport, VolumeError> {
-    let to = options
-        .to_key
-        .clone()
-        .unwrap_or_else(|| volume.volume_key_id());
+    let to = options.to_key.unwrap_or_else(|| volume.volume_key_id());
     let mut report = RewrapReport {
         dry_run: options.dry_run,
         ..RewrapReport::default()

@@ -2,9 +2,6 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use parking_lot::RwLock;
 
 use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
@@ -55,14 +52,8 @@ impl<B: Backing> Volume<B> {
             }
             Some(head)
         };
-        Ok(OpenFile {
-            node,
-            file,
-            writable,
-            core: RwLock::new(Core { layout, head }),
-            pages,
-            unprivileged: AtomicBool::new(false),
-        })
+        let core = Core { layout, head };
+        Ok(OpenFile::new(node, file, writable, core, pages, false))
     }
 
     /// Understands the first page (or what there is of it) of a cipher file.
@@ -208,7 +199,7 @@ impl<B: Backing> Volume<B> {
             None => (&[][..], STATE_AT as u64),
         };
         self.backing.write_at(
-            &file.file,
+            file.file(),
             &mut [
                 IoSlice::new(start),
                 IoSlice::new(&state_bytes),
@@ -231,7 +222,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let bytes = state.seal(head.unwrapped.keys.content());
         self.backing
-            .write_at(&file.file, &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
         head.state = state;
         head.holes |= state.flags.sparse;
         Ok(())

@@ -86,14 +86,14 @@ impl DataKeys {
 
     /// The encryption context of a file's data key.
     pub(super) fn context(&self, file: &FileId) -> EncryptionContext {
-        volume_context(&self.volume).with("envelopefs:file-id", &file.to_string())
+        volume_context(&self.volume).with("envelopefs:file-id", file.to_string())
     }
 
     fn gate(&self, key: &KeyId) -> Arc<Gate> {
         let mut gates = self.gates.lock();
-        let gate = gates.entry(key.clone()).or_insert_with(|| {
+        let gate = gates.entry(*key).or_insert_with(|| {
             Arc::new(Gate {
-                key: key.clone(),
+                key: *key,
                 open: AtomicBool::new(true),
             })
         });
@@ -226,7 +226,7 @@ impl DataKeys {
 
 /// The encryption context of a volume's own key, and the start of its files'.
 pub(super) fn volume_context(volume: &VolumeId) -> EncryptionContext {
-    EncryptionContext::new().with("envelopefs:volume-id", &volume.to_string())
+    EncryptionContext::new().with("envelopefs:volume-id", volume.to_string())
 }
 
 /// The CMK that a blob names.

@@ -91,7 +91,9 @@ impl<B: Backing> Volume<B> {
         let secrets = VolumeSecrets::derive(&made.plaintext, &volume_id);
         let created = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs() as i64);
+            .map_or(0, |since| {
+                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+            });
         let record = VolumeRecord {
             generation: 1,
             volume_id,
@@ -150,7 +152,7 @@ impl<B: Backing> Volume<B> {
             generation: AtomicU64::new(record.generation),
             record,
             secrets,
-            volume_key: Mutex::new(volume_key),
+            current_cmk: Mutex::new(volume_key),
             nodes: Nodes::default(),
             dirs: Dirs::new(DIRS_MOST),
             files: OpenFiles::default(),
@@ -210,8 +212,13 @@ impl<B: Backing> Volume<B> {
     pub fn rewrap_volume_key(&self, to: &KeyId) -> Result<bool> {
         self.check_writable()?;
         let control = Control::open(&self.backing, &self.root.dir)?;
+        // Only what this volume's own key authenticates is sealed anew.
+        let authentic = |(bytes, record): &(Vec<u8>, VolumeRecord)| {
+            record.volume_id == self.record.volume_id
+                && VolumeRecord::authentic(bytes, &self.secrets.record)
+        };
         let records = control.records()?;
-        let Some((_, mut record)) = records.into_iter().next() else {
+        let Some((_, mut record)) = records.into_iter().find(authentic) else {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
         let context = volume_context(&record.volume_id);
@@ -227,7 +234,7 @@ impl<B: Backing> Volume<B> {
             record.generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
             control.write_record(&record, &self.secrets)?;
         }
-        *self.volume_key.lock() = to.clone();
+        *self.current_cmk.lock() = *to;
         Ok(changed)
     }
 

@@ -20,6 +20,10 @@ pub(super) struct StoredName {
 }
 
 /// A node's place below.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one operation; a box would cost"
+)]
 pub(super) enum Place<B: Backing> {
     Root(Arc<DirState<B>>),
     Entry(Arc<DirState<B>>, EntryName),
@@ -53,7 +57,9 @@ impl<B: Backing> Volume<B> {
 
     /// What the kernel gets to tell apart two inodes that had the same number: the birth time.
     fn generation_of(stat: &Stat) -> u64 {
-        (stat.btime.secs as u64)
+        stat.btime
+            .secs
+            .cast_unsigned()
             .wrapping_mul(1_000_000_000)
             .wrapping_add(u64::from(stat.btime.nanos))
     }
@@ -207,7 +213,11 @@ impl<B: Backing> Volume<B> {
             None => self.files.of_node(node),
         };
         match file {
-            Some(file) => work(At::File(&file.file)),
+            Some(file) => {
+                // Not between the calls of a write: its size would be neither the old nor the new.
+                let _core = file.core.read();
+                work(At::File(file.file()))
+            }
             None => work(self.place(node)?.at()),
         }
     }

@@ -50,7 +50,11 @@ pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMod
 pub use verify::FileCheck;
 pub use walk::{Met, Visit};
 
-use crate::backing::Backing;
+// What the operations take and give is the backing's and the key manager's in part: whoever uses a
+// volume needs no other room.
+pub use crate::backing::{Backing, Kind, Os, Rename, Seek, SetTime, StatFs, Time, XattrMode};
+pub use crate::kms::KmsError;
+
 use crate::content::BlockIndex;
 use crate::format::{VolumeId, VolumeRecord, VolumeSecrets};
 use crate::kms::KeyId;
@@ -78,7 +82,7 @@ pub struct Volume<B: Backing> {
     record: VolumeRecord,
     secrets: VolumeSecrets,
     /// The CMK of new files; changes when the volume moves to another.
-    volume_key: Mutex<KeyId>,
+    current_cmk: Mutex<KeyId>,
     names: Names,
     keys: keys::DataKeys,
     nodes: nodes::Nodes,
@@ -111,7 +115,7 @@ impl<B: Backing> Volume<B> {
 
     /// The CMK that new files' data keys are wrapped under.
     pub fn volume_key_id(&self) -> KeyId {
-        self.volume_key.lock().clone()
+        *self.current_cmk.lock()
     }
 
     /// The cipher directory.

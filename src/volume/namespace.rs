@@ -1,9 +1,5 @@
 //! Making and removing names.
 
-use std::sync::atomic::AtomicBool;
-
-use parking_lot::RwLock;
-
 use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
@@ -110,17 +106,12 @@ impl<B: Backing> Volume<B> {
             }
         };
         let attr = self.remember(&stat, &dir, &stored.entry)?;
-        let file = OpenFile {
-            node: attr.ino,
-            file,
-            writable: true,
-            core: RwLock::new(Core {
-                layout: Layout::Empty,
-                head: None,
-            }),
-            pages: Pages::default(),
-            unprivileged: AtomicBool::new(stat.mode & 0o6000 == 0),
+        let core = Core {
+            layout: Layout::Empty,
+            head: None,
         };
+        let plain = stat.mode & 0o6000 == 0;
+        let file = OpenFile::new(attr.ino, file, true, core, Pages::default(), plain);
         let file = self.files.acquire(attr.ino, true, || Ok(file))?;
         Ok((attr, self.files.add_handle(file, open)))
     }

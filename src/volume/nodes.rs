@@ -105,11 +105,10 @@ impl Nodes {
             node.references.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut links = Vec::with_capacity(1);
-        links.push(Link {
+        let links = vec![Link {
             parent,
             stored: stored.as_bytes().into(),
-        });
+        }];
         let node = Node {
             kind,
             generation,

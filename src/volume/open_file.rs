@@ -1,8 +1,8 @@
 //! Open files: one [`OpenFile`] for each inode, shared by its handles.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -19,15 +19,47 @@ const PAGES_MOST: usize = 2048;
 /// An inode that is open.
 pub(super) struct OpenFile<B: Backing> {
     pub(super) node: NodeId,
-    /// The cipher file.
-    pub(super) file: B::File,
-    /// Whether the descriptor below is for writing too.
-    pub(super) writable: bool,
+    /// The cipher file, as it was opened first.
+    first: B::File,
+    /// Whether that descriptor is for writing too.
+    first_writable: bool,
+    /// The cipher file opened for writing later, where the first could not be.
+    writer: OnceLock<B::File>,
     /// What it holds. Readers share it, a writer has it alone.
     pub(super) core: RwLock<Core>,
     pub(super) pages: Pages,
     /// Whether the file is known to have no setuid, setgid or capabilities that a write must drop.
     pub(super) unprivileged: AtomicBool,
+}
+
+impl<B: Backing> OpenFile<B> {
+    pub(super) fn new(
+        node: NodeId,
+        file: B::File,
+        writable: bool,
+        core: Core,
+        pages: Pages,
+        unprivileged: bool,
+    ) -> Self {
+        Self {
+            node,
+            first: file,
+            first_writable: writable,
+            writer: OnceLock::new(),
+            core: RwLock::new(core),
+            pages,
+            unprivileged: AtomicBool::new(unprivileged),
+        }
+    }
+
+    /// The cipher file, for writing if it could be opened so.
+    pub(super) fn file(&self) -> &B::File {
+        self.writer.get().unwrap_or(&self.first)
+    }
+
+    fn writable(&self) -> bool {
+        self.first_writable || self.writer.get().is_some()
+    }
 }
 
 /// What an open file holds.
@@ -95,11 +127,13 @@ impl<B: Backing> Clone for Handle<B> {
     }
 }
 
+/// An inode's open file, and the number of its users.
+type Shared<B> = (Arc<OpenFile<B>>, usize);
+
 /// All open files and handles.
 pub(super) struct OpenFiles<B: Backing> {
     handles: RwLock<HashMap<HandleId, Handle<B>>>,
-    /// Each inode's open file, with the number of its users.
-    files: Mutex<HashMap<NodeId, (Arc<OpenFile<B>>, usize)>>,
+    files: Mutex<HashMap<NodeId, Shared<B>>>,
     next: AtomicU64,
 }
 
@@ -140,7 +174,7 @@ impl<B: Backing> OpenFiles<B> {
         open: impl FnOnce() -> Result<OpenFile<B>>,
     ) -> Result<Arc<OpenFile<B>>> {
         if let Some((file, users)) = self.files.lock().get_mut(&node)
-            && (file.writable || !write)
+            && (file.writable() || !write)
         {
             *users += 1;
             return Ok(Arc::clone(file));
@@ -148,15 +182,12 @@ impl<B: Backing> OpenFiles<B> {
         let opened = open()?;
         let mut files = self.files.lock();
         if let Some((file, users)) = files.get_mut(&node) {
-            if file.writable || !opened.writable {
-                *users += 1;
-                return Ok(Arc::clone(file));
+            if opened.first_writable && !file.writable() {
+                // Open for reading only until now: what is known of it stays, by one descriptor more.
+                let _ = file.writer.set(opened.first);
             }
-            // Open for reading only until now. Nobody writes through it, so both see one truth.
-            let users = *users + 1;
-            let file = Arc::new(opened);
-            files.insert(node, (Arc::clone(&file), users));
-            return Ok(file);
+            *users += 1;
+            return Ok(Arc::clone(file));
         }
         let file = Arc::new(opened);
         files.insert(node, (Arc::clone(&file), 1));

@@ -118,7 +118,7 @@ impl<B: Backing> Volume<B> {
         let mut page = Box::new([0; PAGE]);
         // A short read is a page behind the end of the file: all holes.
         self.backing.read_at(
-            &file.file,
+            file.file(),
             &mut [IoSliceMut::new(page.as_mut_slice())],
             group.page_at().0,
         )?;
@@ -184,7 +184,7 @@ impl<B: Backing> Volume<B> {
         len: usize,
         first: BlockIndex,
     ) -> Result<()> {
-        let read = self.backing.read_at(&file.file, bufs, first.data_at().0)?;
+        let read = self.backing.read_at(file.file(), bufs, first.data_at().0)?;
         if read < len {
             return Err(self.damaged_block(file.node, first, "the cipher file was cut"));
         }
@@ -205,13 +205,13 @@ impl<B: Backing> Volume<B> {
             let block = BlockIndex(first.0 + i as u64);
             let entry = page
                 .get(place + i)
-                .map_err(|error| self.damaged_block(file.node, block, &error))?;
+                .map_err(|error| self.damaged_block(file.node, block, error))?;
             match entry {
                 Some(entry) => head
                     .unwrapped
                     .keys
                     .open_block(block, &entry, data)
-                    .map_err(|error| self.damaged_block(file.node, block, &error))?,
+                    .map_err(|error| self.damaged_block(file.node, block, error))?,
                 None if head.holes => data.fill(0),
                 None => {
                     return Err(self.damaged_block(
@@ -264,7 +264,7 @@ impl<B: Backing> Volume<B> {
             if what == Seek::Data && block < end {
                 // A group without entries has no data below either: jump over all such groups.
                 let from = block.place().0.page_at().0;
-                match self.backing.seek(&file.file, Seek::Data, from)? {
+                match self.backing.seek(file.file(), Seek::Data, from)? {
                     None => return Err(VolumeError::NoData),
                     Some(at) => block = block.max(GroupIndex::at(at).first_block()),
                 }

@@ -82,7 +82,7 @@ impl<'a, B: Backing> Control<'a, B> {
 
     /// Replaces a small file: durable before the old one is gone.
     fn replace(&self, name: &EntryName, bytes: &[u8]) -> Result<()> {
-        let new = format!("{}.new", name);
+        let new = format!("{name}.new");
         let new = EntryName::new(new.as_bytes())?;
         match self.backing.unlink(&self.dir, &new) {
             Ok(()) => {}

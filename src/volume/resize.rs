@@ -9,7 +9,7 @@ use super::open_file::{Core, OpenFile};
 use super::types::{FallocateMode, HandleId};
 use crate::backing::{Allocate, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
-use crate::format::{INLINE_AT, INLINE_MAX, PAGE, State};
+use crate::format::{ENTRIES_AT, INLINE_AT, INLINE_MAX, PAGE, State, StateFlags};
 
 impl<B: Backing> Volume<B> {
     /// Cuts or extends a file to `size` bytes; what is added reads as zeros.
@@ -25,7 +25,7 @@ impl<B: Backing> Volume<B> {
         }
         if size == 0 {
             // An empty file has no header: its next byte gets a new data key.
-            self.backing.truncate(&file.file, 0)?;
+            self.backing.truncate(file.file(), 0)?;
             core.head = None;
             core.layout = Layout::Empty;
             file.pages.cut(None);
@@ -41,11 +41,13 @@ impl<B: Backing> Volume<B> {
                 plain.resize(size as usize, 0);
                 self.set_inline(file, core, plain)?;
                 if cut {
-                    self.backing.truncate(&file.file, INLINE_AT as u64 + size)?;
+                    self.backing
+                        .truncate(file.file(), INLINE_AT as u64 + size)?;
                 }
                 Ok(())
             }
-            Layout::Empty | Layout::Inline { .. } => {
+            Layout::Empty => self.all_hole(file, core, new),
+            Layout::Inline { .. } => {
                 // One zero behind the inline room makes it a file in blocks; the rest is a hole.
                 let before = core.layout.size();
                 self.write_core(file, core, INLINE_MAX as u64, &[0])?;
@@ -60,6 +62,38 @@ impl<B: Backing> Volume<B> {
         }
     }
 
+    /// An empty file becomes one hole.
+    fn all_hole(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
+        let (mut head, start) = self.new_head()?;
+        head.state = State {
+            size: new.get(),
+            flags: StateFlags { sparse: true },
+            seals: 0,
+        };
+        head.holes = true;
+        let state = head.state.seal(head.unwrapped.keys.content());
+        let entries = [0; PAGE - ENTRIES_AT];
+        let mut bufs = [
+            IoSlice::new(&start),
+            IoSlice::new(&state),
+            IoSlice::new(&entries),
+        ];
+        let made = self
+            .backing
+            .write_at(file.file(), &mut bufs, 0)
+            .and_then(|()| {
+                self.backing
+                    .truncate(file.file(), Layout::cipher_size(new).0)
+            });
+        if let Err(error) = made {
+            let _ = self.backing.truncate(file.file(), 0);
+            return Err(error.into());
+        }
+        core.head = Some(head);
+        core.layout = Layout::Blocks { size: new.get() };
+        Ok(())
+    }
+
     fn grow(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
         let size = core.layout.size();
         if new.get() <= size {
@@ -72,7 +106,7 @@ impl<B: Backing> Volume<B> {
         let stretched = core.layout.size();
         let below = self
             .backing
-            .truncate(&file.file, Layout::cipher_size(new).0);
+            .truncate(file.file(), Layout::cipher_size(new).0);
         let result = below
             .map_err(VolumeError::from)
             .and_then(|()| self.set_size(file, core, new));
@@ -81,7 +115,7 @@ impl<B: Backing> Volume<B> {
             let back = PlainOffset::new(stretched).map_err(VolumeError::range)?;
             let _ = self
                 .backing
-                .truncate(&file.file, Layout::cipher_size(back).0);
+                .truncate(file.file(), Layout::cipher_size(back).0);
             if stretched > size {
                 let _ = self.truncate_core(file, core, size);
             }
@@ -143,7 +177,7 @@ impl<B: Backing> Volume<B> {
             .and_then(|()| {
                 Ok(self
                     .backing
-                    .truncate(&file.file, Layout::cipher_size(new).0)?)
+                    .truncate(file.file(), Layout::cipher_size(new).0)?)
             });
         match result {
             Ok(()) => {
@@ -190,11 +224,11 @@ impl<B: Backing> Volume<B> {
                 .seal_block(last, before.as_ref(), plain, cipher);
             page.set(place, Some(&entry));
             self.backing
-                .write_at(&file.file, &mut [IoSlice::new(cipher)], last.data_at().0)?;
+                .write_at(file.file(), &mut [IoSlice::new(cipher)], last.data_at().0)?;
         }
         let (at, entries) = page.span(place..group.blocks());
         self.backing
-            .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+            .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
         Ok(())
     }
 
@@ -266,7 +300,7 @@ impl<B: Backing> Volume<B> {
             return Ok(());
         }
         self.backing
-            .allocate(&file.file, Allocate::ReserveKeepSize, from, to - from)
+            .allocate(file.file(), Allocate::ReserveKeepSize, from, to - from)
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::EOPNOTSUPP) => {
                     VolumeError::NotSupported("fallocate on the filesystem below")
@@ -346,7 +380,7 @@ impl<B: Backing> Volume<B> {
                 }
                 let (at, entries) = page.span(place..upto);
                 self.backing
-                    .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+                    .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
                 file.pages.put(Arc::new(page));
             } else if let Some(at) = self.next_data(file, next)? {
                 // Nothing here: go on where the filesystem below has data.
@@ -360,7 +394,7 @@ impl<B: Backing> Volume<B> {
             let len = (next.0 - block.0) * PAGE as u64;
             let _ = self
                 .backing
-                .allocate(&file.file, Allocate::Punch, from, len);
+                .allocate(file.file(), Allocate::Punch, from, len);
             block = next;
         }
         Ok(())
@@ -370,7 +404,7 @@ impl<B: Backing> Volume<B> {
         let from = block.place().0.page_at().0;
         Ok(self
             .backing
-            .seek(&file.file, crate::backing::Seek::Data, from)?)
+            .seek(file.file(), crate::backing::Seek::Data, from)?)
     }
 
     /// Copies a range between two open files (or within one); the number of bytes copied.
@@ -412,6 +446,6 @@ impl<B: Backing> Volume<B> {
     /// Makes what was written to an open file durable.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
         let handle = self.files.handle(handle)?;
-        Ok(self.backing.sync_file(&handle.file.file, data_only)?)
+        Ok(self.backing.sync_file(handle.file.file(), data_only)?)
     }
 }

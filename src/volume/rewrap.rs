@@ -54,10 +54,19 @@ impl<B: Backing> Volume<B> {
         to: &KeyId,
         dry_run: bool,
     ) -> Result<Rewrapped> {
-        let Some(keys) = self.wrapped_keys(dir, name)? else {
+        let file = self.backing.open_file(dir, name, How::READ)?;
+        let mut header = [0; HEADER_LEN];
+        let read = self
+            .backing
+            .read_at(&file, &mut [IoSliceMut::new(&mut header)], 0)?;
+        if read == 0 {
             return Ok(Rewrapped::NoKey);
-        };
-        if self.all_current(&keys, to)? {
+        }
+        let static_part = StaticPart::parse(&header[..read])
+            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
+        // The authentic slot says what is current: a torn one may look newer.
+        let found = self.find_slot(&header, &static_part, &|| name.to_string())?;
+        if self.all_current(&found.slot.keys, to)? {
             return Ok(Rewrapped::Already);
         }
         if dry_run {
@@ -89,10 +98,10 @@ impl<B: Backing> Volume<B> {
         let Some(head) = &mut core.head else {
             return Ok(Rewrapped::NoKey);
         };
-        let times = self.backing.stat_file(&file.file)?;
+        let times = self.backing.stat_file(file.file())?;
         let mut header = [0; HEADER_LEN];
         self.backing
-            .read_at(&file.file, &mut [IoSliceMut::new(&mut header)], 0)?;
+            .read_at(file.file(), &mut [IoSliceMut::new(&mut header)], 0)?;
         let found = self.find_slot(&header, &head.static_part, &|| name.to_string())?;
         let mut slot = found.slot;
         for key in &mut slot.keys {
@@ -117,9 +126,9 @@ impl<B: Backing> Volume<B> {
             SLOT_A_AT
         };
         self.backing
-            .write_at(&file.file, &mut [IoSlice::new(&bytes)], other as u64)?;
+            .write_at(file.file(), &mut [IoSlice::new(&bytes)], other as u64)?;
         self.backing.set_times(
-            At::File(&file.file),
+            At::File(file.file()),
             SetTime::Omit,
             SetTime::At(times.mtime),
         )?;

@@ -49,7 +49,7 @@ impl<B: Backing> Volume<B> {
             let (at, entries) = page.span(0..group.blocks());
             let _ = self
                 .backing
-                .write_at(&file.file, &mut [IoSlice::new(entries)], at);
+                .write_at(file.file(), &mut [IoSlice::new(entries)], at);
             file.pages.put(Arc::new(page));
         }
         if let Ok(size) = PlainOffset::new(plan.old_size)
@@ -59,7 +59,7 @@ impl<B: Backing> Volume<B> {
             let _ = self.write_state(file, head, state);
             let _ = self
                 .backing
-                .truncate(&file.file, Layout::cipher_size(size).0);
+                .truncate(file.file(), Layout::cipher_size(size).0);
         }
         tracing::debug!(node = file.node.0, "a failed write was taken back");
     }
@@ -84,7 +84,7 @@ impl<B: Backing> Volume<B> {
         let raw = &mut raw[..old_len];
         let read = self
             .backing
-            .read_at(&file.file, &mut [IoSliceMut::new(raw)], at);
+            .read_at(file.file(), &mut [IoSliceMut::new(raw)], at);
         if !matches!(read, Ok(n) if n == old_len) {
             return;
         }
@@ -103,7 +103,7 @@ impl<B: Backing> Volume<B> {
             let again = keys.seal_block(block, Some(&entry), &plain[..old_len], raw);
             let written = self
                 .backing
-                .write_at(&file.file, &mut [IoSlice::new(raw)], at);
+                .write_at(file.file(), &mut [IoSlice::new(raw)], at);
             if written.is_ok() {
                 page.set(place, Some(&again));
             }

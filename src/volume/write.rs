@@ -152,7 +152,7 @@ impl<B: Backing> Volume<B> {
                     // One page: it is either written or not. Write the old bytes again to be sure.
                     let cut = crate::format::INLINE_AT + before.len();
                     let _ = self.write_inline(file, head, None, before);
-                    let _ = self.backing.truncate(&file.file, cut as u64);
+                    let _ = self.backing.truncate(file.file(), cut as u64);
                     return Err(error);
                 }
             }
@@ -170,7 +170,7 @@ impl<B: Backing> Volume<B> {
     }
 
     fn back_to_empty(&self, file: &OpenFile<B>, core: &mut Core) {
-        let _ = self.backing.truncate(&file.file, 0);
+        let _ = self.backing.truncate(file.file(), 0);
         core.head = None;
         core.layout = Layout::Empty;
         file.pages.cut(None);
@@ -209,7 +209,7 @@ impl<B: Backing> Volume<B> {
             {
                 let _ = self
                     .backing
-                    .truncate(&file.file, (crate::format::INLINE_AT + len) as u64);
+                    .truncate(file.file(), (crate::format::INLINE_AT + len) as u64);
             }
             core.layout = Layout::Inline { len };
         }
@@ -463,7 +463,7 @@ impl<B: Backing> Volume<B> {
             bufs.push(IoSlice::new(piece));
             rest = tail;
         }
-        self.backing.write_at(&file.file, &mut bufs, at)?;
+        self.backing.write_at(file.file(), &mut bufs, at)?;
         if in_one {
             return Ok(());
         }
@@ -471,7 +471,7 @@ impl<B: Backing> Volume<B> {
             let at = (STATE_AT - start.len()) as u64;
             let entries = IoSlice::new(&page.bytes()[GroupIndex(0).entries_in_page()..]);
             let mut bufs = [IoSlice::new(start), IoSlice::new(state), entries];
-            self.backing.write_at(&file.file, &mut bufs, at)?;
+            self.backing.write_at(file.file(), &mut bufs, at)?;
             if group == GroupIndex(0) {
                 return Ok(());
             }
@@ -490,15 +490,15 @@ impl<B: Backing> Volume<B> {
                 let (_, entries) = page.span(0..last);
                 let mut bufs = [IoSlice::new(state), IoSlice::new(entries)];
                 self.backing
-                    .write_at(&file.file, &mut bufs, STATE_AT as u64)?;
+                    .write_at(file.file(), &mut bufs, STATE_AT as u64)?;
             }
             _ => {
                 let (at, entries) = page.span(place..last);
                 self.backing
-                    .write_at(&file.file, &mut [IoSlice::new(entries)], at)?;
+                    .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
                 if let (Some(state), None) = (&state_bytes, page_0) {
                     self.backing.write_at(
-                        &file.file,
+                        file.file(),
                         &mut [IoSlice::new(state)],
                         STATE_AT as u64,
                     )?;
@@ -513,16 +513,16 @@ impl<B: Backing> Volume<B> {
         if file.unprivileged.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mode = self.backing.stat_file(&file.file)?.mode;
+        let mode = self.backing.stat_file(file.file())?.mode;
         let group_exec = mode & 0o2010 == 0o2010;
         let drop = (mode & 0o4000) | if group_exec { 0o2000 } else { 0 };
         if drop != 0 && kill {
             self.backing
-                .set_mode(At::File(&file.file), mode & 0o7777 & !drop)?;
+                .set_mode(At::File(file.file()), mode & 0o7777 & !drop)?;
         }
         let stored = self.names.xattr_name(b"security.capability")?.stored;
         // Mostly there is nothing to remove; who may not remove it could not have set it here.
-        let _ = self.backing.remove_xattr(At::File(&file.file), &stored);
+        let _ = self.backing.remove_xattr(At::File(file.file()), &stored);
         if drop == 0 || kill {
             file.unprivileged.store(true, Ordering::Relaxed);
         }

@@ -30,6 +30,11 @@ fn the_forms_that_scripts_rely_on() {
         "envelopefs cat c a b",
         "envelopefs cp -rp c a b d",
         "envelopefs completions bash",
+        "envelopefs keystore init",
+        "envelopefs keystore protector add",
+        "envelopefs keystore protector remove x",
+        "envelopefs kms create-key",
+        "envelopefs kms list-key-rotations --key-id alias/x",
         "envelopefs --keystore k --passphrase-file p status",
         "envelopefs status --keystore k --key-file f c",
     ] {

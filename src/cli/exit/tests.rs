@@ -48,3 +48,64 @@ fn help_lists_every_code() {
         assert!(help.contains(&format!("  {code}  {meaning}\n")));
     }
 }
+
+#[test]
+fn errors_of_the_key_manager_have_their_codes() {
+    let dir = std::path::PathBuf::from("/ks");
+    let cases = [
+        (KmsError::NotFound("no such key".into()), Exit::NoSuchKey),
+        (KmsError::Disabled { arn: "arn".into() }, Exit::KeyDisabled),
+        (
+            KmsError::WrongPassphrase { dir: dir.clone() },
+            Exit::WrongPassphrase,
+        ),
+        (KmsError::Busy, Exit::Busy),
+        (
+            KmsError::UnsupportedOperation("x".into()),
+            Exit::NotSupported,
+        ),
+        (KmsError::InvalidCiphertext, Exit::Damage),
+        (KmsError::Validation("x".into()), Exit::Usage),
+        (KmsError::NoKeystore { dir }, Exit::Failure),
+    ];
+    for (error, exit) in cases {
+        let error = anyhow::Error::new(error).context("opening");
+        assert_eq!(of(&error), exit, "{error:#}");
+    }
+}
+
+#[test]
+fn errors_of_the_other_rooms_have_their_codes() {
+    let damaged = || VolumeError::Damaged {
+        what: "a".into(),
+        why: "b".into(),
+    };
+    let record = |error| VolumeError::Record {
+        volume: "v".into(),
+        error,
+    };
+    let disabled = KmsError::Disabled { arn: "arn".into() };
+    let cases = [
+        (anyhow::Error::new(damaged()), Exit::Damage),
+        (VolumeError::Busy { holder: "x".into() }.into(), Exit::Busy),
+        (VolumeError::Key(disabled).into(), Exit::KeyDisabled),
+        (record(FormatError::Version(9)).into(), Exit::NotSupported),
+        (record(FormatError::Unauthentic).into(), Exit::Damage),
+        (VolumeError::NoVolume("d".into()).into(), Exit::Failure),
+        (VolumeError::NotSupported("x").into(), Exit::NotSupported),
+        (
+            VolumeError::Io(std::io::ErrorKind::StorageFull.into()).into(),
+            Exit::Failure,
+        ),
+        (FormatError::Magic.into(), Exit::Failure),
+        (FuseError::Busy { path: "/m".into() }.into(), Exit::Busy),
+        (
+            FuseError::NotDirectory { path: "/m".into() }.into(),
+            Exit::Failure,
+        ),
+    ];
+    for (error, exit) in cases {
+        let error = error.context("c");
+        assert_eq!(of(&error), exit, "{error:#}");
+    }
+}

@@ -64,6 +64,14 @@ fn sloppy_passes_over_unknown_options() {
 }
 
 #[test]
+fn a_remount_repeats_the_kernels_words() {
+    let kernels = "rw,remount,nosuid,user_id=0,group_id=0,default_permissions,max_read=4096";
+    assert!(parse(&["/c", "/m", "-o", kernels]).unwrap().options.remount);
+    assert!(parse(&["/c", "/m", "-o", "rw,user_id=0"]).is_err());
+    assert!(parse(&["/c", "/m", "-o", "remount,colour=red"]).is_err());
+}
+
+#[test]
 fn wrong_usage_is_said() {
     for words in [
         &["/c"][..],

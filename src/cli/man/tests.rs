@@ -21,7 +21,7 @@ fn every_page_has_its_sections() {
         pages += 1;
         for title in [
             "NAME",
-            "SYNOPSIS",
+            "\"SYNOPSIS\"",
             "DESCRIPTION",
             "\"EXIT STATUS\"",
             "\"SEE ALSO\"",

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::fs;
 
-use super::super::exit;
+use super::super::exit::{self, Exit};
 use super::*;
+use crate::kms::ProtectorKind;
 
 fn with_env<T>(vars: &[(&str, &str)], root: bool, run: impl FnOnce(&Environment<'_>) -> T) -> T {
     let vars: HashMap<String, OsString> = vars
@@ -105,42 +106,42 @@ fn the_terminal_is_asked_only_when_nothing_is_named() {
 }
 
 #[test]
-fn one_newline_at_the_end_of_a_passphrase_file_is_stripped() {
+fn what_a_source_gives_is_of_its_kind() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p");
-    let cases: [(&[u8], &[u8]); 5] = [
-        (b"word", b"word"),
-        (b"word\n", b"word"),
-        (b"word\r\n", b"word"),
-        (b"word\n\n", b"word\n"),
-        (b" w\xff\0 \n", b" w\xff\0 "),
-    ];
-    for (content, expected) in cases {
-        fs::write(&file, content).unwrap();
-        assert_eq!(passphrase_file(&file).unwrap().as_slice(), expected);
+    let (keystore, file) = (Path::new("/ks"), folder.path().join("secret"));
+    fs::write(&file, [b'k'; 64]).unwrap();
+    let key = read(&Source::KeyFile(file.clone()), keystore).unwrap();
+    assert_eq!(key.kind(), ProtectorKind::KeyFile);
+    for source in [
+        Source::PassphraseFile(file.clone()),
+        Source::Credential(file.clone()),
+    ] {
+        assert_eq!(
+            read(&source, keystore).unwrap().kind(),
+            ProtectorKind::Passphrase
+        );
+        assert_eq!(
+            read_new(&source, keystore).unwrap().kind(),
+            ProtectorKind::Passphrase
+        );
     }
 }
 
 #[test]
-fn empty_and_oversized_secrets_are_refused_by_name() {
+fn unusable_sources_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("secret");
-    let keystore = Path::new("/ks");
-    for content in [&b""[..], b"\n", b"\r\n"] {
-        fs::write(&file, content).unwrap();
-        let error = passphrase_file(&file).unwrap_err();
-        assert_eq!(exit::of(&error), Exit::Usage);
-        assert!(
-            format!("{error:#}").contains("secret: the passphrase is empty"),
-            "{error:#}"
-        );
-    }
-    fs::write(&file, b"").unwrap();
-    assert!(read(&Source::KeyFile(file.clone()), keystore).is_err());
-    fs::write(&file, vec![b'a'; SECRET_FILE_MAX + 1]).unwrap();
-    assert!(read(&Source::KeyFile(file.clone()), keystore).is_err());
-    fs::write(&file, vec![b'a'; SECRET_FILE_MAX]).unwrap();
-    assert!(read(&Source::KeyFile(file.clone()), keystore).is_ok());
+    let (keystore, file) = (Path::new("/ks"), folder.path().join("secret"));
+    fs::write(&file, b"\n").unwrap();
+    let empty = read(&Source::PassphraseFile(file.clone()), keystore)
+        .err()
+        .unwrap();
+    assert_eq!(exit::of(&empty), Exit::Usage);
+    assert!(
+        format!("{empty:#}").contains("secret is empty"),
+        "{empty:#}"
+    );
+    let short = read(&Source::KeyFile(file), keystore).err().unwrap();
+    assert_eq!(exit::of(&short), Exit::Usage);
     let gone = read(&Source::PassphraseFile("/no/such/file".into()), keystore)
         .err()
         .unwrap();
@@ -148,13 +149,14 @@ fn empty_and_oversized_secrets_are_refused_by_name() {
 }
 
 #[test]
-fn a_key_file_counts_to_the_last_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("key");
-    fs::write(&file, b"\x01\x02\n").unwrap();
-    let secret = read(&Source::KeyFile(file), Path::new("/ks")).unwrap();
-    let UnlockSecret::KeyFile(bytes) = secret else {
-        panic!("a key file gives a key")
+fn a_missing_keystore_is_said_before_a_passphrase_is_asked_for() {
+    let args = KeystoreArgs {
+        keystore: Some("/no/such/keystore".into()),
+        ..Default::default()
     };
-    assert_eq!(bytes.as_slice(), b"\x01\x02\n");
+    let error = open(&args).err().unwrap();
+    assert!(
+        format!("{error:#}").contains("no keystore in /no/such/keystore"),
+        "{error:#}"
+    );
 }

@@ -1,13 +1,13 @@
 //! CreateAlias, UpdateAlias, DeleteAlias, ListAliases.
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::super::id::KeyId;
+use super::super::reference::{AliasName, KeyRef, Resource};
+use super::super::state::Operation;
+use super::super::store::{AliasRow, alias_target};
+use super::super::{Kms, Via};
 use super::{Listing, Page};
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::KeyId;
-use crate::kms::reference::{AliasName, KeyRef, Resource};
-use crate::kms::state::Operation;
-use crate::kms::store::{AliasRow, alias_target};
-use crate::kms::{Kms, Via};
 
 /// Aliases that a key may have, as in AWS KMS.
 const ALIASES_PER_KEY: i64 = 50;

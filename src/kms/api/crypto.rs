@@ -2,15 +2,15 @@
 
 use zeroize::Zeroizing;
 
+use super::super::context::EncryptionContext;
+use super::super::data_key::{open_under, seal_under};
+use super::super::error::{KmsError, Result};
+use super::super::id::{KeyId, MaterialId};
+use super::super::reference::KeyRef;
+use super::super::state::Operation;
+use super::super::{CachedKey, Kms, Via};
 use crate::crypto;
 use crate::format::blob::{Blob, PLAINTEXT_LEN};
-use crate::kms::context::EncryptionContext;
-use crate::kms::data_key::{open_under, seal_under};
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::MaterialId;
-use crate::kms::reference::KeyRef;
-use crate::kms::state::Operation;
-use crate::kms::{CachedKey, Kms, Via};
 use crate::secret::{Secret, SecretText};
 
 /// What Encrypt answers.
@@ -226,7 +226,7 @@ impl Kms {
         let blob = Blob::parse(blob).map_err(|_| KmsError::InvalidCiphertext)?;
         if let Some(given) = given {
             let given = self.resolve(given)?;
-            let actual = crate::kms::KeyId::new(blob.header.key_id, blob.header.multi_region);
+            let actual = KeyId::new(blob.header.key_id, blob.header.multi_region);
             if given != actual {
                 return Err(KmsError::IncorrectKey {
                     actual: self.key_arn(&actual),

@@ -1,13 +1,15 @@
 //! CreateKey, DescribeKey, ListKeys, EnableKey, DisableKey.
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::super::id::{KeyId, MaterialId};
+use super::super::reference::KeyRef;
+use super::super::state::{
+    KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType,
+};
+use super::super::store::{KeyRow, NewKey};
+use super::super::{Kms, Via};
 use super::{Listing, Page};
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::{KeyId, MaterialId};
-use crate::kms::reference::KeyRef;
-use crate::kms::state::{KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType};
-use crate::kms::store::{KeyRow, NewKey};
-use crate::kms::{Kms, Via};
 
 /// What CreateKey is told.
 #[derive(Clone, Debug)]

@@ -3,14 +3,14 @@
 
 use std::ops::RangeInclusive;
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::super::id::{KeyId, MaterialId};
+use super::super::reference::KeyRef;
+use super::super::state::{KeyManager, KeyState, Operation, RotationType};
+use super::super::store::{Change, DEFAULT_PERIOD_DAYS, KeyRow, MaterialRow, Schedule};
+use super::super::{Kms, Via};
 use super::{Listing, Page};
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::{KeyId, MaterialId};
-use crate::kms::reference::KeyRef;
-use crate::kms::state::{KeyManager, KeyState, Operation, RotationType};
-use crate::kms::store::{Change, DEFAULT_PERIOD_DAYS, KeyRow, MaterialRow, Schedule};
-use crate::kms::{Kms, Via};
 
 /// `RotationPeriodInDays`
 const PERIOD_DAYS: RangeInclusive<u32> = 90..=2560;

@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::super::id::KeyId;
+use super::super::reference::AliasName;
 use super::Change;
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::KeyId;
-use crate::kms::reference::AliasName;
 
 /// An alias and the key it points to.
 #[derive(Clone, Debug)]

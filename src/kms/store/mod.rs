@@ -24,6 +24,7 @@ pub(super) use rows::{
 };
 pub(super) use seal::Sealer;
 
+use super::KeystoreStatus;
 use super::clock::Timestamp;
 use super::error::{KmsError, Result};
 use crate::crypto;
@@ -76,18 +77,11 @@ impl Store {
         let suffix = u64::from_le_bytes(crypto::random_array());
         let unfinished = dir.join(format!("{FILE}.new.{suffix:016x}"));
         let made = write_database(&unfinished, protector, &root, settings, now).and_then(|()| {
-            rustix::fs::renameat_with(
-                rustix::fs::CWD,
-                &unfinished,
-                rustix::fs::CWD,
-                &path,
-                rustix::fs::RenameFlags::NOREPLACE,
-            )
-            .map_err(|errno| match errno {
-                rustix::io::Errno::EXIST => KmsError::KeystoreExists {
+            rename_new(&unfinished, &path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => KmsError::KeystoreExists {
                     dir: dir.to_owned(),
                 },
-                _ => KmsError::io("make", &path)(errno.into()),
+                _ => KmsError::io("make", &path)(error),
             })
         });
         if let Err(error) = made {
@@ -108,7 +102,7 @@ impl Store {
 
     /// Opens the keystore with the first of `unlock` that fits one of its protectors.
     pub(super) fn open(dir: &Path, unlock: &[ProtectorInput]) -> Result<Self> {
-        let protectors = Self::locked_protectors(dir)?;
+        let protectors = Protector::load(&connect(dir)?)?;
         if unlock.is_empty() {
             return Err(KmsError::Locked {
                 dir: dir.to_owned(),
@@ -126,17 +120,26 @@ impl Store {
         })
     }
 
-    /// The protectors of a keystore that is not open.
-    fn locked_protectors(dir: &Path) -> Result<Vec<Protector>> {
-        Protector::load(&connect(dir)?)
-    }
-
-    /// The kinds of its protectors: reads a keystore that is not open.
-    pub(super) fn protector_kinds(dir: &Path) -> Result<Vec<ProtectorKind>> {
-        Ok(Self::locked_protectors(dir)?
-            .iter()
-            .map(|protector| protector.info.kind)
-            .collect())
+    /// Reads a keystore that is not open.
+    pub(super) fn status(dir: &Path) -> Result<KeystoreStatus> {
+        let mut sql = connect(dir)?;
+        let transaction = sql.transaction()?;
+        let count = |table: &str| {
+            let query = format!("SELECT count(*) FROM {table}");
+            transaction.query_row(&query, [], |row| row.get(0).map(i64::unsigned_abs))
+        };
+        let (account_id, region) = super::identity(&transaction)?;
+        Ok(KeystoreStatus {
+            dir: dir.to_owned(),
+            account_id,
+            region,
+            protectors: Protector::load(&transaction)?
+                .into_iter()
+                .map(|p| p.info)
+                .collect(),
+            keys: count("keys")?,
+            aliases: count("aliases")?,
+        })
     }
 
     fn with_root(dir: &Path, root: Key256) -> Result<Self> {
@@ -180,19 +183,6 @@ impl Store {
         })?;
         transaction.commit()?;
         Ok(answer)
-    }
-
-    /// A setting's value.
-    pub(super) fn setting(&self, name: &str) -> Result<Option<String>> {
-        self.read(|sql| {
-            Ok(sql
-                .query_row(
-                    "SELECT value FROM settings WHERE name = ?1",
-                    [name],
-                    |row| row.get(0),
-                )
-                .optional()?)
-        })
     }
 
     pub(super) fn set_setting(&self, name: &str, value: &str) -> Result<()> {
@@ -249,6 +239,17 @@ impl Store {
     }
 }
 
+/// A setting's value.
+pub(super) fn setting(sql: &Connection, name: &str) -> Result<Option<String>> {
+    Ok(sql
+        .query_row(
+            "SELECT value FROM settings WHERE name = ?1",
+            [name],
+            |row| row.get(0),
+        )
+        .optional()?)
+}
+
 fn make_private_dir(dir: &Path) -> Result<()> {
     let existed = dir.exists();
     DirBuilder::new()
@@ -279,6 +280,20 @@ fn make_private_dir(dir: &Path) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Gives a file its name, unless there is one of that name.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A filesystem without that flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Writes a whole new database to `path`.

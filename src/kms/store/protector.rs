@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::{Connection, Row};
 use zeroize::Zeroizing;
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
 use super::seal::{Place, Sealer};
 use crate::crypto::{self, Argon2Cost, argon2id, hkdf_sha256};
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
 use crate::secret::{Key256, SecretText};
 
 /// Bytes that a key file has at least.

@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::super::id::{KeyId, MaterialId};
+use super::super::state::{KeyManager, KeySpec, KeyState, KeyUsage, Origin, RotationType};
 use super::Change;
 use super::aliases::stored_id;
 use super::seal::{Place, Sealer};
 use crate::crypto;
-use crate::kms::clock::Timestamp;
-use crate::kms::error::{KmsError, Result};
-use crate::kms::id::{KeyId, MaterialId};
-use crate::kms::state::{KeyManager, KeySpec, KeyState, KeyUsage, Origin, RotationType};
 use crate::secret::Key256;
 
 /// When a key rotates by itself.

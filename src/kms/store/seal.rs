@@ -1,7 +1,7 @@
 //! Secret values as they stand in the database.
 
+use super::super::error::{KmsError, Result};
 use crate::crypto::{AeadKey, NONCE_LEN, Sealed, TAG_LEN, hkdf_sha256};
-use crate::kms::error::{KmsError, Result};
 use crate::secret::{Key256, Secret};
 
 /// Seals secret values under the root key: `nonce ‖ ciphertext ‖ tag`, AES-256-GCM.

@@ -1,9 +1,9 @@
 //! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, and what volumes use.
 
+use super::super::wrap;
 use super::api::{DataKeySize, ReEncrypt};
 use super::*;
 use crate::format::blob::{BlobHeader, DATA_KEY_LEN};
-use crate::kms::wrap;
 use crate::secret::Key256;
 
 #[test]

@@ -35,6 +35,39 @@ fn a_change_is_seen_at_once_by_others() {
 }
 
 #[test]
+fn changes_are_seen_with_and_without_the_index_of_the_log() {
+    let fixture = Fixture::new();
+    let (mut other, id) = (fixture.another(), fixture.key());
+    other.check_usable(Via::Volume, &id).unwrap();
+    assert!(other.cache.is_fast());
+    fixture.kms.disable_key(&id.into()).unwrap();
+    assert!(!other.cache.is_fast());
+    assert!(other.check_usable(Via::Volume, &id).is_err());
+    assert!(other.cache.is_fast());
+    // What moves the log or begins it anew leaves nothing unseen.
+    let sql = fixture.kms.store.connect().unwrap();
+    for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+        fixture.kms.enable_key(&id.into()).unwrap();
+        sql.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+            .unwrap();
+        other.check_usable(Via::Volume, &id).unwrap();
+        fixture.kms.disable_key(&id.into()).unwrap();
+        assert!(other.check_usable(Via::Volume, &id).is_err(), "{mode}");
+        sql.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+            .unwrap();
+        assert!(other.check_usable(Via::Volume, &id).is_err(), "{mode}");
+    }
+    // Other instances of this process come and go.
+    drop(fixture.another());
+    other.cache = Cache::without_index(&other.store).unwrap();
+    assert!(!other.cache.is_fast());
+    fixture.kms.enable_key(&id.into()).unwrap();
+    other.check_usable(Via::Volume, &id).unwrap();
+    fixture.kms.disable_key(&id.into()).unwrap();
+    assert!(other.check_usable(Via::Volume, &id).is_err());
+}
+
+#[test]
 fn a_change_is_seen_at_once_while_others_work() {
     // The readers load the log's index and the cache while the changes go on.
     let fixture = Fixture::new();
@@ -136,7 +169,7 @@ fn several_processes_rotate_once_what_is_due() {
         fixture
             .kms
             .store
-            .read(|sql| { crate::kms::store::MaterialRow::list(sql, &id) })
+            .read(|sql| { super::super::store::MaterialRow::list(sql, &id) })
             .unwrap()
             .len(),
         2
@@ -204,7 +237,7 @@ fn killed_processes_leave_everything_acknowledged() {
                 assert_eq!(described.state, KeyState::Disabled);
                 let row = kms
                     .store
-                    .read(|sql| crate::kms::store::MaterialRow::current(sql, id));
+                    .read(|sql| super::super::store::MaterialRow::current(sql, id));
                 assert_eq!(row.unwrap().generation, 2);
             }
         }

@@ -1,0 +1,243 @@
+//! What commands say to the daemon of a mounted volume, and what it answers.
+//!
+//! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
+//! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::exit::{self, Exit, failure};
+use super::job::{Job, JobState};
+use super::output::{cut, error_line};
+use super::rotate::{self, Rotated};
+use crate::backing::Os;
+use crate::fuse::Control;
+use crate::fuse::control::{self, LONGEST_MESSAGE};
+use crate::kms::{KeyRef, Kms, Via};
+use crate::volume::{Volume, VolumeStatus};
+
+/// What a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the mount is.
+    Status,
+    /// New key material for the volume's CMK.
+    Rotate,
+    /// Start to wrap every data key anew.
+    Rewrap {
+        /// The CMK to move to; the volume's own when not given.
+        #[serde(default)]
+        to_key: Option<String>,
+        /// Count only.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// How the last job goes, or how it ended.
+    Job,
+    /// A piece of the last job's report.
+    Report {
+        /// Where the piece begins, in bytes.
+        from: usize,
+    },
+}
+
+/// Bytes of a report that fit in one answer: at worst each takes two there.
+const PIECE: usize = 1900;
+
+/// A piece of a report.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Piece {
+    /// JSON text; empty behind the end.
+    pub text: String,
+}
+
+/// How a request ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer<T> {
+    Ok(T),
+    Error { code: u8, message: String },
+}
+
+/// The state of a mounted volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// True.
+    pub mounted: bool,
+    /// Where.
+    pub mountpoint: String,
+    /// The cipher directory.
+    pub cipher_dir: String,
+    /// The keystore that the keys come from.
+    pub keystore: String,
+    /// The daemon.
+    pub pid: u32,
+    /// `usable`, or why the volume's CMK can't be used.
+    pub key_state: String,
+    /// The volume.
+    #[serde(flatten)]
+    pub volume: VolumeStatus,
+    /// The job that runs, or ran last.
+    pub job: Option<JobState>,
+}
+
+/// Sends a request to the daemon of a mount.
+///
+/// # Errors
+/// What the daemon answered, with the exit code that it asks for; or why it could not be reached.
+pub fn call<T: DeserializeOwned>(mountpoint: &Path, request: &Request) -> Result<T> {
+    let place = || format!("asking the daemon of {}", mountpoint.display());
+    let request = serde_json::to_vec(request).with_context(place)?;
+    let answer = control::call(mountpoint, &request).with_context(place)?;
+    match serde_json::from_slice(&answer).with_context(place)? {
+        Answer::Ok(answer) => Ok(answer),
+        Answer::Error { code, message } => Err(failure(Exit::from_code(code), message)),
+    }
+}
+
+/// The daemon's side.
+pub struct Service {
+    volume: Arc<Volume<Os>>,
+    kms: Arc<Kms>,
+    mountpoint: PathBuf,
+    cipher_dir: PathBuf,
+    /// Who may ask for more than the status, root aside.
+    owner: u32,
+    job: Mutex<Option<Arc<Job>>>,
+}
+
+impl Service {
+    /// Answers for a volume that is about to be mounted.
+    pub fn new(
+        volume: Arc<Volume<Os>>,
+        kms: Arc<Kms>,
+        cipher_dir: PathBuf,
+        mountpoint: PathBuf,
+    ) -> Self {
+        let owner = rustix::process::geteuid().as_raw();
+        Self {
+            volume,
+            kms,
+            mountpoint,
+            cipher_dir,
+            owner,
+            job: Mutex::new(None),
+        }
+    }
+
+    /// Ends the job that runs, and waits for it: it may be run again later.
+    pub fn stop(&self) {
+        if let Some(job) = self.job.lock().take() {
+            job.stop();
+        }
+    }
+
+    fn answer(&self, caller_uid: u32, request: &[u8]) -> Result<Vec<u8>> {
+        let request: Request = serde_json::from_slice(request).map_err(|error| {
+            failure(
+                Exit::NotSupported,
+                format!("the daemon doesn't know this request: {error}"),
+            )
+        })?;
+        if request != Request::Status && caller_uid != 0 && caller_uid != self.owner {
+            let message = "only root and the user who mounted the volume may do this";
+            return Err(failure(Exit::Failure, message));
+        }
+        match request {
+            Request::Status => encode(&self.status()),
+            Request::Rotate => encode(&self.rotate()?),
+            Request::Rewrap { to_key, dry_run } => {
+                self.rewrap(to_key.as_deref(), dry_run)?;
+                encode(&self.job()?.state())
+            }
+            Request::Job => encode(&self.job()?.state()),
+            Request::Report { from } => encode(&Piece {
+                text: self.job()?.report_piece(from, PIECE),
+            }),
+        }
+    }
+
+    fn status(&self) -> MountStatus {
+        let usable = self
+            .kms
+            .check_usable(Via::Volume, &self.volume.volume_key_id());
+        MountStatus {
+            mounted: true,
+            mountpoint: shown(&self.mountpoint),
+            cipher_dir: shown(&self.cipher_dir),
+            keystore: shown(self.kms.dir()),
+            pid: std::process::id(),
+            key_state: usable
+                .err()
+                .map_or_else(|| "usable".to_owned(), |error| error.to_string()),
+            volume: self.volume.status(),
+            job: self.job.lock().as_ref().map(|job| job.state()),
+        }
+    }
+
+    fn rotate(&self) -> Result<Rotated> {
+        rotate::rotate(&self.kms, &self.volume)
+    }
+
+    fn rewrap(&self, to_key: Option<&str>, dry_run: bool) -> Result<()> {
+        let mut slot = self.job.lock();
+        if slot.as_ref().is_some_and(|job| job.is_running()) {
+            return Err(failure(
+                Exit::Busy,
+                "a rewrap of this volume is under way already",
+            ));
+        }
+        let to_key = match to_key {
+            Some(name) => Some(self.kms.resolve(&name.parse::<KeyRef>()?)?),
+            None => None,
+        };
+        *slot = Some(Arc::new(Job::start(
+            Arc::clone(&self.volume),
+            to_key,
+            dry_run,
+        )?));
+        Ok(())
+    }
+
+    fn job(&self) -> Result<Arc<Job>> {
+        let slot = self.job.lock();
+        slot.clone()
+            .ok_or_else(|| failure(Exit::Failure, "no job was started"))
+    }
+}
+
+/// JSON has no place for bytes that are no UTF-8.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_vec(&Answer::Ok(answer)).context("writing the answer")?;
+    if bytes.len() > LONGEST_MESSAGE {
+        return Err(failure(
+            Exit::Failure,
+            "the answer is too long for a control call",
+        ));
+    }
+    Ok(bytes)
+}
+
+impl Control for Service {
+    fn call(&self, caller_uid: u32, request: &[u8]) -> Vec<u8> {
+        self.answer(caller_uid, request).unwrap_or_else(|error| {
+            let mut message = error_line(&error);
+            message.truncate(cut(&message, LONGEST_MESSAGE / 8).len());
+            let code = exit::of(&error).code();
+            serde_json::to_vec(&Answer::<()>::Error { code, message }).unwrap_or_default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

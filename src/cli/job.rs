@@ -1,0 +1,184 @@
+//! A rewrap that the daemon of a mounted volume does while it serves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::exit;
+use super::output::{cut, error_line};
+use crate::backing::Os;
+use crate::kms::KeyId;
+use crate::maintain::Progress;
+use crate::maintain::rewrap::{self, RewrapOptions};
+use crate::volume::Volume;
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// At work.
+    Running,
+    /// Through; there is a report.
+    Done,
+    /// Stopped before its end; what is left is done when it is run again.
+    Stopped,
+    /// Ended by an error.
+    Failed,
+}
+
+/// How a job goes, or how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobState {
+    /// How far it is.
+    pub phase: Phase,
+    /// Files done so far.
+    pub files: u64,
+    /// Bytes of the report, which is fetched in pieces.
+    pub report_len: usize,
+    /// The exit code that its error asks for.
+    pub code: u8,
+    /// Its error.
+    pub message: Option<String>,
+}
+
+#[derive(Default)]
+struct Shared {
+    files: AtomicU64,
+    cancelled: AtomicBool,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+enum Outcome {
+    /// The report as JSON text, and whether the walk was stopped.
+    Report(String, bool),
+    Error(u8, String),
+}
+
+impl Progress for Shared {
+    fn advanced(&self, files: u64, _bytes: u64) {
+        self.files.store(files, Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// A rewrap in a thread of its own.
+pub struct Job {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Job {
+    /// Starts it.
+    pub fn start(volume: Arc<Volume<Os>>, to_key: Option<KeyId>, dry_run: bool) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let worker = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("rewrap".to_owned())
+            .spawn(move || {
+                // Says so also when the work panics.
+                let mut end = EndNote {
+                    shared: &worker,
+                    outcome: None,
+                };
+                end.outcome = Some(work(&volume, to_key, dry_run, &worker));
+            })
+            .context("starting a thread for the rewrap")?;
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Whether it is at work.
+    pub fn is_running(&self) -> bool {
+        self.shared.outcome.lock().is_none()
+    }
+
+    /// Ends it before the next file, and waits for that.
+    pub fn stop(&self) {
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic was noted by the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    /// How it goes.
+    pub fn state(&self) -> JobState {
+        let files = self.shared.files.load(Ordering::Relaxed);
+        let state = |phase| JobState {
+            phase,
+            files,
+            report_len: 0,
+            code: 0,
+            message: None,
+        };
+        match &*self.shared.outcome.lock() {
+            None => state(Phase::Running),
+            Some(Outcome::Report(text, stopped)) => {
+                let phase = if *stopped {
+                    Phase::Stopped
+                } else {
+                    Phase::Done
+                };
+                JobState {
+                    report_len: text.len(),
+                    ..state(phase)
+                }
+            }
+            Some(Outcome::Error(code, message)) => JobState {
+                code: *code,
+                message: Some(message.clone()),
+                ..state(Phase::Failed)
+            },
+        }
+    }
+
+    /// A piece of the report's JSON text, of at most `most` bytes; empty behind its end.
+    pub fn report_piece(&self, from: usize, most: usize) -> String {
+        match &*self.shared.outcome.lock() {
+            Some(Outcome::Report(text, _)) if text.is_char_boundary(from) => {
+                cut(&text[from..], most).to_owned()
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+fn work(volume: &Volume<Os>, to_key: Option<KeyId>, dry_run: bool, shared: &Shared) -> Outcome {
+    let done = rewrap::run(volume, &RewrapOptions { to_key, dry_run }, shared)
+        .map_err(anyhow::Error::new)
+        .and_then(|report| serde_json::to_string(&report).context("writing the report"));
+    match done {
+        Ok(report) => Outcome::Report(report, shared.cancelled()),
+        Err(error) => {
+            let line = error_line(&error);
+            tracing::error!("rewrap: {line}");
+            Outcome::Error(exit::of(&error).code(), line)
+        }
+    }
+}
+
+struct EndNote<'a> {
+    shared: &'a Shared,
+    outcome: Option<Outcome>,
+}
+
+impl Drop for EndNote<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| {
+            Outcome::Error(
+                exit::Exit::Failure.code(),
+                "an internal error; see the log".to_owned(),
+            )
+        });
+        *self.shared.outcome.lock() = Some(outcome);
+    }
+}

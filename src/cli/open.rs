@@ -1,0 +1,72 @@
+//! Opens a volume for a command.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::target::named;
+use crate::backing::Os;
+use crate::kms::Kms;
+use crate::volume::{Holder, OpenOptions, Volume};
+
+/// How a command opens a volume.
+pub struct Opening<'a> {
+    /// The cipher directory.
+    pub cipher_dir: &'a Path,
+    /// Whether it only reads.
+    pub read_only: bool,
+    /// What it does, for those who find the volume in use.
+    pub purpose: &'a str,
+    /// Where it mounts it.
+    pub mountpoint: Option<&'a Path>,
+    /// How long an open file goes on after its key was disabled; the volume's default if not given.
+    pub key_ttl: Option<Duration>,
+    /// Whether reading moves access times.
+    pub access_times: bool,
+}
+
+impl<'a> Opening<'a> {
+    /// A command that reads.
+    pub fn reading(cipher_dir: &'a Path, purpose: &'a str) -> Self {
+        Self {
+            cipher_dir,
+            read_only: true,
+            purpose,
+            mountpoint: None,
+            key_ttl: None,
+            access_times: false,
+        }
+    }
+
+    /// A command that writes.
+    pub fn writing(cipher_dir: &'a Path, purpose: &'a str) -> Self {
+        Self {
+            read_only: false,
+            ..Self::reading(cipher_dir, purpose)
+        }
+    }
+
+    /// Opens the volume.
+    pub fn open(&self, kms: Arc<Kms>) -> Result<Volume<Os>> {
+        let place = || self.cipher_dir.display().to_string();
+        let mut backing = Os::open(self.cipher_dir).with_context(place)?;
+        if self.access_times {
+            backing = backing.with_access_times();
+        }
+        let defaults = OpenOptions::default();
+        let options = OpenOptions {
+            read_only: self.read_only,
+            key_ttl: self.key_ttl.unwrap_or(defaults.key_ttl),
+            holder: Holder {
+                purpose: self.purpose.to_owned(),
+                mountpoint: self
+                    .mountpoint
+                    .map(|path| path.to_string_lossy().into_owned()),
+                ..defaults.holder
+            },
+        };
+        Volume::open(backing, kms, options).map_err(|error| named(error, self.cipher_dir))
+    }
+}

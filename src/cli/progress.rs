@@ -1,0 +1,44 @@
+//! How far long work is: a line on the terminal, nothing where there is none.
+
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::maintain::Progress;
+
+/// A line on the standard error that says how far a walk is; gone when it is dropped.
+pub struct Bar {
+    bar: ProgressBar,
+    doing: &'static str,
+}
+
+impl Bar {
+    /// Shows what is being done.
+    pub fn new(doing: &'static str) -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(doing);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, doing }
+    }
+}
+
+impl Progress for Bar {
+    fn advanced(&self, files: u64, bytes: u64) {
+        let count = HumanCount(files);
+        let message = if bytes == 0 {
+            format!("{}: {count} files", self.doing)
+        } else {
+            format!("{}: {count} files, {}", self.doing, HumanBytes(bytes))
+        };
+        self.bar.set_message(message);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,139 @@
+//! `rewrap`: wraps every data key of a volume anew.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::args::RewrapArgs;
+use super::control::{self, Piece, Request};
+use super::exit::{Exit, failure};
+use super::job::{JobState, Phase};
+use super::open::Opening;
+use super::output;
+use super::progress::Bar;
+use super::target::{self, Target};
+use super::unlock::{self, KeystoreArgs};
+use crate::kms::KeyRef;
+use crate::maintain::Progress;
+use crate::maintain::rewrap::{self, RewrapOptions, RewrapReport};
+
+/// How often the daemon is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Rewraps.
+pub fn run(args: &RewrapArgs, keystore: &KeystoreArgs) -> Result<Exit> {
+    let bar = Bar::new("rewrapping");
+    let report = match target::resolve(&args.target)? {
+        Target::Mounted(mountpoint) => by_daemon(&mountpoint, args, &bar)?,
+        Target::Unmounted(cipher_dir) => by_ourselves(&cipher_dir, args, keystore, &bar)?,
+    };
+    drop(bar);
+    if args.json {
+        output::json(&report)?;
+    } else {
+        output::text_out(&words(&report))?;
+    }
+    for failed in &report.failed {
+        eprintln!("envelopefs: {}: {}", failed.path, failed.why);
+    }
+    // Their data keys are where they were: what can be read now can be read on.
+    Ok(if report.failed.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Failure
+    })
+}
+
+fn by_ourselves(
+    cipher_dir: &Path,
+    args: &RewrapArgs,
+    keystore: &KeystoreArgs,
+    progress: &dyn Progress,
+) -> Result<RewrapReport> {
+    let kms = Arc::new(unlock::open(keystore)?);
+    let to_key = match &args.to_key {
+        Some(name) => Some(kms.resolve(&name.parse::<KeyRef>()?)?),
+        None => None,
+    };
+    let opening = if args.dry_run {
+        Opening::reading(cipher_dir, "rewrap")
+    } else {
+        Opening::writing(cipher_dir, "rewrap")
+    };
+    let volume = opening.open(kms)?;
+    let options = RewrapOptions {
+        to_key,
+        dry_run: args.dry_run,
+    };
+    let report = rewrap::run(&volume, &options, progress)?;
+    volume.close()?;
+    Ok(report)
+}
+
+/// The volume is mounted: its daemon does it. It goes on when this command is ended.
+fn by_daemon(
+    mountpoint: &Path,
+    args: &RewrapArgs,
+    progress: &dyn Progress,
+) -> Result<RewrapReport> {
+    let request = Request::Rewrap {
+        to_key: args.to_key.clone(),
+        dry_run: args.dry_run,
+    };
+    let mut job: JobState = control::call(mountpoint, &request)?;
+    while job.phase == Phase::Running {
+        progress.advanced(job.files, 0);
+        sleep(ASK_EVERY);
+        job = control::call(mountpoint, &Request::Job)?;
+    }
+    match job.phase {
+        Phase::Running | Phase::Done => {}
+        Phase::Stopped => {
+            let message = "the rewrap was stopped by an unmount; run it again for what is left";
+            return Err(failure(Exit::Failure, message));
+        }
+        Phase::Failed => {
+            let message = job.message.unwrap_or_default();
+            return Err(failure(Exit::from_code(job.code), message));
+        }
+    }
+    let mut text = String::new();
+    while text.len() < job.report_len {
+        let piece: Piece = control::call(mountpoint, &Request::Report { from: text.len() })?;
+        if piece.text.is_empty() {
+            break;
+        }
+        text.push_str(&piece.text);
+    }
+    serde_json::from_str(&text).context("reading the daemon's report")
+}
+
+fn words(report: &RewrapReport) -> String {
+    let (did, already) = if report.dry_run {
+        ("would be wrapped anew", "are")
+    } else {
+        ("wrapped anew", "were")
+    };
+    let mut text = format!(
+        "{} files: {} {did}, {} {already} current, {} empty, {} failed\n",
+        report.files,
+        report.rewrapped,
+        report.current,
+        report.empty,
+        report.failed.len()
+    );
+    if report.volume_key {
+        text.push_str("the volume's own key was wrapped anew\n");
+    }
+    if !report.before.is_empty() {
+        text.push_str("before, by key and material:\n");
+        for (key, count) in &report.before {
+            let _ = writeln!(text, "  {key}  {count}");
+        }
+    }
+    text
+}

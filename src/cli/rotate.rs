@@ -1,0 +1,69 @@
+//! `rotate`: new key material for the volume's CMK.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::args::RotateArgs;
+use super::control::{self, Request};
+use super::exit::Exit;
+use super::open::Opening;
+use super::output;
+use super::target::{self, Target};
+use super::unlock::{self, KeystoreArgs};
+use crate::backing::Os;
+use crate::kms::{KeyRef, Kms, Via};
+use crate::volume::Volume;
+
+/// What a rotation did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rotated {
+    /// The volume.
+    pub volume_id: String,
+    /// Its CMK.
+    pub key_id: String,
+    /// The CMK as an ARN.
+    pub key_arn: String,
+    /// The material that new data keys are wrapped under from now on.
+    pub material_id: String,
+    /// The material until now; it still unwraps.
+    pub previous_material_id: String,
+}
+
+/// Rotates.
+pub fn run(args: &RotateArgs, keystore: &KeystoreArgs) -> Result<Exit> {
+    let rotated = match target::resolve(&args.target)? {
+        Target::Mounted(mountpoint) => control::call(&mountpoint, &Request::Rotate)?,
+        Target::Unmounted(cipher_dir) => {
+            let kms = Arc::new(unlock::open(keystore)?);
+            let volume = Opening::reading(&cipher_dir, "rotate").open(Arc::clone(&kms))?;
+            rotate(&kms, &volume)?
+        }
+    };
+    if args.json {
+        output::json(&rotated)?;
+    } else {
+        output::text_out(&format!(
+            "key {} of volume {} has new material {}\n\
+             older files stay readable; `envelopefs rewrap` moves them to the new material\n",
+            rotated.key_id, rotated.volume_id, rotated.material_id
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Makes new material for the CMK of an open volume.
+pub fn rotate(kms: &Kms, volume: &Volume<Os>) -> Result<Rotated> {
+    let key = volume.volume_key_id();
+    let previous = kms.current_material(&key)?;
+    kms.rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))?;
+    let current = kms.current_material(&key)?;
+    Ok(Rotated {
+        volume_id: volume.id().to_string(),
+        key_arn: kms.key_arn(&key),
+        key_id: key.to_string(),
+        material_id: current.to_string(),
+        previous_material_id: previous.to_string(),
+    })
+}

@@ -1,0 +1,373 @@
+//! A mount from its beginning to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::Mode;
+use tracing::{debug, error, info, warn};
+
+use super::control::Control;
+use super::error::FuseError;
+use super::fuser_fs::{EndSignal, FuserFs};
+use super::mountpoint::{self, Device, Unmount};
+use super::ops::{Activity, Ops};
+use super::options::{MountOptions, READ_AHEAD};
+use super::{device, panics};
+use crate::volume::{Backing, Volume};
+
+/// How often a mount is looked after, at the most and at the least.
+const SHORTEST_STEP: Duration = Duration::from_millis(10);
+const LONGEST_STEP: Duration = Duration::from_secs(10);
+
+/// Whether the filesystem object is gone, which is after the last answer.
+#[derive(Default)]
+struct End {
+    over: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl End {
+    fn set(&self) {
+        *self.over.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        *self.over.lock()
+    }
+
+    fn wait(&self) {
+        let mut over = self.over.lock();
+        while !*over {
+            self.changed.wait(&mut over);
+        }
+    }
+
+    /// Whether it came within `time`.
+    fn wait_for(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut over = self.over.lock();
+        while !*over {
+            if self.changed.wait_until(&mut over, deadline).timed_out() {
+                break;
+            }
+        }
+        *over
+    }
+}
+
+/// A mounted volume. Dropping it unmounts (lazily, when it is in use).
+pub struct Mount {
+    unmounter: Unmounter,
+    session: Option<JoinHandle<Result<(), FuseError>>>,
+    keeper: Option<JoinHandle<()>>,
+    #[cfg(test)]
+    activity: Arc<Activity>,
+}
+
+/// Unmounts a [`Mount`], from any thread.
+#[derive(Clone)]
+pub struct Unmounter {
+    point: Arc<Path>,
+    device: Device,
+    end: Arc<End>,
+}
+
+impl Mount {
+    /// Mounts a volume; when this returns, the mount answers.
+    ///
+    /// A mount of this program whose server is gone is cleared away from the mount point first.
+    ///
+    /// # Errors
+    /// Why it can't be mounted; then nothing is.
+    pub fn start<B: Backing>(
+        volume: Arc<Volume<B>>,
+        mountpoint: &Path,
+        options: &MountOptions,
+        control: Option<Arc<dyn Control>>,
+    ) -> Result<Self, FuseError> {
+        panics::watch();
+        // Modes come with the caller's umask beside them; this process has no say in them.
+        rustix::process::umask(Mode::empty());
+        let point = prepare(mountpoint, options)?;
+        let connection = device::mount(&point, options)?;
+        // From here on, an error has to unmount again.
+        let undo = Undo(Some(&point));
+
+        let activity = Arc::new(Activity::default());
+        let end = Arc::new(End::default());
+        let ops = Ops::new(Arc::clone(&volume), options, Arc::clone(&activity), control);
+        let signal = Arc::clone(&end);
+        let filesystem = FuserFs::new(
+            ops,
+            options.clone(),
+            EndSignal(Box::new(move || signal.set())),
+        );
+        let failed = |source| FuseError::Session { source };
+        let mut config = Config::default();
+        config.n_threads = Some(options.threads.max(1));
+        // Who may come in is for the kernel to say (allow_other).
+        let session =
+            Session::from_fd(filesystem, connection, SessionACL::All, config).map_err(failed)?;
+        let notifier = Arc::new(session.notifier());
+        drop_pages_when_cut_off(&volume, &notifier);
+
+        let device = mountpoint::device(&point).map_err(failed)?;
+        read_further_ahead(device);
+        let unmounter = Unmounter {
+            point: point.clone().into(),
+            device,
+            end,
+        };
+        let guard = unmounter.clone();
+        let session = thread::Builder::new()
+            .name("fuse-session".to_owned())
+            .spawn(move || serve(session, notifier, &guard))
+            .map_err(failed)?;
+        #[cfg(test)]
+        let requests = Arc::clone(&activity);
+        let keeper = Keeper {
+            volume,
+            unmounter: unmounter.clone(),
+            activity,
+            idle: options.idle,
+        };
+        let keeper = thread::Builder::new()
+            .name("fuse-keeper".to_owned())
+            .spawn(move || keeper.run())
+            .map_err(failed)?;
+        undo.forget();
+        info!(mountpoint = %point.display(), "mounted");
+        Ok(Self {
+            unmounter,
+            session: Some(session),
+            keeper: Some(keeper),
+            #[cfg(test)]
+            activity: requests,
+        })
+    }
+
+    /// Waits until it is unmounted, by whomever, and the last request is answered: then nothing
+    /// here holds the volume any more.
+    ///
+    /// # Errors
+    /// When the session ended in another way than by an unmount.
+    pub fn wait(mut self) -> Result<(), FuseError> {
+        self.join()
+    }
+
+    /// What unmounts it.
+    pub fn unmounter(&self) -> Unmounter {
+        self.unmounter.clone()
+    }
+
+    /// Where it is mounted: absolute, without symlinks.
+    pub fn mountpoint(&self) -> &Path {
+        &self.unmounter.point
+    }
+
+    /// How many requests of a kind were answered.
+    #[cfg(test)]
+    pub(super) fn requests(&self, operation: &str) -> usize {
+        self.activity.requests(operation)
+    }
+
+    fn join(&mut self) -> Result<(), FuseError> {
+        let session = self.session.take().map(JoinHandle::join);
+        let _ = self.keeper.take().map(JoinHandle::join);
+        match session {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(FuseError::Session {
+                source: std::io::Error::other("its thread ended by a panic"),
+            }),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.session.is_none() {
+            return;
+        }
+        match self.unmounter.unmount(Unmount::IfIdle) {
+            Ok(()) => {
+                let _ = self.join();
+            }
+            Err(first) => {
+                warn!("unmounting lazily: {first}");
+                if let Err(error) = self.unmounter.unmount(Unmount::Lazily) {
+                    error!("{error}");
+                }
+            }
+        }
+    }
+}
+
+impl Unmounter {
+    /// Unmounts. [`Mount::wait`] returns once the last user is gone and all is answered.
+    ///
+    /// # Errors
+    /// [`FuseError::Busy`] when it is in use and this is not to be lazy; [`FuseError::Covered`];
+    /// what the system says. None when it is unmounted already.
+    pub fn unmount(&self, how: Unmount) -> Result<(), FuseError> {
+        match mountpoint::device(&self.point) {
+            Ok(device) if device == self.device => mountpoint::unmount(&self.point, how),
+            _ if self.end.is_set() => Ok(()),
+            Ok(_) if !self.is_attached() => Ok(()),
+            Ok(_) => Err(FuseError::Covered {
+                path: self.point.to_path_buf(),
+            }),
+            Err(source) => Err(FuseError::MountPoint {
+                path: self.point.to_path_buf(),
+                source,
+            }),
+        }
+    }
+
+    /// Whether the mount table has it, perhaps below another mount.
+    fn is_attached(&self) -> bool {
+        mountpoint::has_device(self.device)
+    }
+}
+
+/// Finds the mount point, and clears it of a dead mount of ours.
+fn prepare(mountpoint: &Path, options: &MountOptions) -> Result<PathBuf, FuseError> {
+    let point = mountpoint::resolve(mountpoint)?;
+    let cleared = mountpoint::clear_stale(&point, |entry| match options.effective_subtype() {
+        Some(subtype) => entry.fs_type.strip_prefix("fuse.") == Some(subtype),
+        None => entry.fs_type == "fuse" && mountpoint::same(&entry.source, device::source(options)),
+    })?;
+    if cleared {
+        warn!(mountpoint = %point.display(), "cleared away a mount whose server was gone");
+    }
+    let at = |source| FuseError::MountPoint {
+        path: point.clone(),
+        source,
+    };
+    if std::fs::metadata(&point).map_err(at)?.is_dir() {
+        Ok(point)
+    } else {
+        Err(FuseError::NotDirectory { path: point })
+    }
+}
+
+/// Unmounts unless told to forget.
+struct Undo<'a>(Option<&'a Path>);
+
+impl Undo<'_> {
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(point) = self.0
+            && let Err(error) = mountpoint::unmount(point, Unmount::Lazily)
+        {
+            error!("{error}");
+        }
+    }
+}
+
+/// Pages that the kernel keeps of a file would be read on when the file is cut off from its key.
+fn drop_pages_when_cut_off<B: Backing>(volume: &Volume<B>, notifier: &Arc<Notifier>) {
+    // It holds the connection, which is to end with the session.
+    let notifier = Arc::downgrade(notifier);
+    volume.on_cut_off(Box::new(move |nodes| {
+        let Some(notifier) = notifier.upgrade() else {
+            return;
+        };
+        for node in nodes {
+            // An inode that the kernel doesn't have is an error that is none.
+            let _ = notifier.inval_inode(INodeNo(node.0), 0, 0);
+        }
+    }));
+}
+
+/// The kernel allows 128 KiB at most in a session's own terms; the rest is a setting of the mount.
+/// Only root may, and a container may have no such files.
+fn read_further_ahead((major, minor): Device) {
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&setting, (READ_AHEAD / 1024).to_string()) {
+        debug!(setting, %error, "reading ahead as far as the kernel does by itself");
+    }
+}
+
+fn serve<B: Backing>(
+    session: Session<FuserFs<B>>,
+    notifier: Arc<Notifier>,
+    unmounter: &Unmounter,
+) -> Result<(), FuseError> {
+    let result = session.run();
+    if let Err(error) = &result
+        && !unmounter.end.is_set()
+    {
+        // `fuser` gives up waiting when one of its threads fails; the others still serve.
+        error!(%error, "a thread of the mount ended early; the mount goes on with the others");
+    }
+    unmounter.end.wait();
+    drop(notifier);
+    // The connection can end without an unmount (its last thread failed, or somebody aborted it);
+    // then the mount point would stay there, dead.
+    if mountpoint::device(&unmounter.point).is_ok_and(|device| device == unmounter.device) {
+        warn!(mountpoint = %unmounter.point.display(), "the connection ended while mounted");
+        if let Err(error) = unmounter.unmount(Unmount::Lazily) {
+            error!("{error}");
+        }
+    }
+    info!(mountpoint = %unmounter.point.display(), "unmounted");
+    result.map_err(|source| FuseError::Session { source })
+}
+
+/// What has to be done from time to time while a mount serves.
+struct Keeper<B: Backing> {
+    volume: Arc<Volume<B>>,
+    unmounter: Unmounter,
+    activity: Arc<Activity>,
+    idle: Option<Duration>,
+}
+
+impl<B: Backing> Keeper<B> {
+    /// Until the end of the mount.
+    fn run(&self) {
+        let housekeeping = (self.volume.key_ttl() / 3).max(SHORTEST_STEP);
+        let step = self.idle.map_or(LONGEST_STEP, |idle| idle / 8);
+        let step = step.min(housekeeping).clamp(SHORTEST_STEP, LONGEST_STEP);
+        let (mut in_use, mut kept) = (Instant::now(), Instant::now());
+        while !self.unmounter.end.wait_for(step) {
+            if kept.elapsed() >= housekeeping {
+                kept = Instant::now();
+                let _ = panics::contain("housekeeping", || {
+                    self.volume.housekeeping();
+                    Ok(())
+                });
+            }
+            if self.activity.take_touched() || self.activity.any_open() {
+                in_use = Instant::now();
+            } else if self.idle.is_some_and(|idle| in_use.elapsed() >= idle) && !self.unmount() {
+                in_use = Instant::now();
+            }
+        }
+    }
+
+    /// There was no request and no open file for long enough. Whether a process has its working
+    /// directory here only the kernel knows: it refuses then, and that is use too. False then.
+    fn unmount(&self) -> bool {
+        match self.unmounter.unmount(Unmount::IfIdle) {
+            Ok(()) => {
+                info!(mountpoint = %self.unmounter.point.display(), "unmounted when idle");
+                true
+            }
+            Err(error) => {
+                debug!("idle, but not unmounted: {error}");
+                false
+            }
+        }
+    }
+}
