@@ -231,8 +231,17 @@ impl<B: Backing> Volume<B> {
     /// [`VolumeError::NoData`] at or behind the end, or when only a hole follows.
     pub fn seek(&self, handle: HandleId, what: Seek, offset: u64) -> Result<u64> {
         let handle = self.files.handle(handle)?;
-        let file = &handle.file;
-        let core = file.core.read();
+        let core = handle.file.core.read();
+        self.seek_core(&handle.file, &core, what, offset)
+    }
+
+    pub(super) fn seek_core(
+        &self,
+        file: &OpenFile<B>,
+        core: &Core,
+        what: Seek,
+        offset: u64,
+    ) -> Result<u64> {
         let size = core.layout.size();
         if offset >= size {
             return Err(VolumeError::NoData);
