@@ -46,6 +46,13 @@ impl<B: Backing> Volume<B> {
             let at = offset as usize;
             out.copy_from_slice(&head.inline[at..at + len]);
         } else {
+            let end = offset + len as u64;
+            let cipher_end = BlockIndex::count_of(end).data_at().0;
+            if end < size
+                && let Some((from, len)) = file.ahead.note(offset, end, cipher_end)
+            {
+                self.backing.will_need(file.file(), from, len);
+            }
             self.read_blocks(
                 file,
                 head,
