@@ -90,6 +90,14 @@ def wait_for(what, condition, seconds=20.0):
         time.sleep(0.02)
 
 
+def alive(pid):
+    """Whether a process runs; not when it is a zombie that init is slow to reap."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def errno_of(call, *args, **named):
     """The errno with which the call fails; 0 when it succeeds."""
     try:
@@ -191,7 +199,7 @@ class Volume:
         pids = self.daemons()
         done = self.cli("umount", self.mnt, ok=ok)
         if done.returncode == 0:
-            wait_for("the daemon ends after umount", lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 30)
+            wait_for("the daemon ends after umount", lambda: not any(map(alive, pids)), 30)
         return done
 
     def remount(self, *words, **named):
@@ -242,12 +250,17 @@ def loop_ext4(work, mib, name="small"):
     image, point = work / f"{name}.img", work / f"{name}.ext4"
     with open(image, "wb") as f:
         f.truncate(mib << 20)
-    run("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    run("mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", image)
     device = run("losetup", "-f", "--show", image).stdout.strip()
     _loops.append((device, point))
     point.mkdir()
     run("mount", "-t", "ext4", device, point)
     return point
+
+
+def loop_device(point):
+    """The loop device that loop_ext4 mounted there."""
+    return next(device for device, where in _loops if where == point)
 
 
 def with_mount_helper():
@@ -385,7 +398,7 @@ def _run_case(function, timeout, shared):
                     volume.close()
         except BaseException as e:  # noqa: BLE001 (also a timeout's ENOTCONN)
             text = _told(e)
-            logs = "".join(v.log_text()[-2000:] for v in ([_shared] if _shared else []) + _volumes[before:] if v.mnt)
+            logs = "".join(v.log_text()[-1000:] for v in ([_shared] if _shared else []) + _volumes[before:] if v.mnt)
             return (f"timed out after {timeout} s\n" if dog.fired else "") + text + (f"--- log of the daemon\n{logs}" if logs else "")
         finally:
             os.chdir("/")
