@@ -110,12 +110,13 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
 
 /// Whether a path leads to a mount whose server is gone.
 pub fn is_stale(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| {
-        matches!(
-            error.raw_os_error(),
-            Some(libc::ENOTCONN | libc::ECONNABORTED)
-        )
-    })
+    // The kernel answers from memory for an hour unless it is told to ask.
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_FORCE_SYNC;
+    let answer = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS);
+    matches!(
+        answer,
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
+    )
 }
 
 /// Lazily unmounts a dead mount of this program, if there is one; whether there was. `ours` are

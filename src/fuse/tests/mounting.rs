@@ -320,19 +320,25 @@ fn an_idle_mount_goes_by_itself() {
 
 #[test]
 fn a_mount_in_use_is_not_idle() {
-    let period = Duration::from_millis(300);
+    let period = Duration::from_millis(500);
     let m = Mounted::with(&MountOptions {
         idle: Some(period),
         ..MountOptions::new()
     });
     let start = Instant::now();
-    let mut i = 0;
-    while start.elapsed() < 4 * period {
+    let (mut last, mut longest) = (start, Duration::ZERO);
+    for i in 0.. {
         fs::write(m.path(&format!("{i}")), "").unwrap();
-        i += 1;
-        thread::sleep(period / 5);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if start.elapsed() > 3 * period {
+            break;
+        }
+        thread::sleep(period / 10);
     }
-    assert!(mountpoint::is_mount_point(&m.point).unwrap());
+    let mounted = mountpoint::is_mount_point(&m.point).unwrap();
+    // On a machine that is busy otherwise this test itself may pause for too long.
+    assert!(mounted || longest >= period / 2, "{longest:?}");
 }
 
 /// Beside a process that writes to the volume, the kernel is not to believe what it knows.
