@@ -146,7 +146,15 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let (group, place) = first.place();
         let room = (group.blocks() - place) * PAGE;
-        let page = self.entry_page(file, group)?;
+        let page = match file.pages.get(group) {
+            Some(page) => page,
+            None => {
+                // On a disk the data is on its way while the entries are waited for.
+                let (at, len) = (first.data_at().0, out.len() as u64);
+                self.backing.will_need(file.file(), at, len);
+                self.entry_page(file, group)?
+            }
+        };
         if out.len() <= room {
             let len = out.len();
             self.read_exactly(file, &mut [IoSliceMut::new(out)], len, first)?;
