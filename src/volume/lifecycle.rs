@@ -24,6 +24,15 @@ use crate::secret::Key256;
 /// How many directories are kept open below, the root aside.
 const DIRS_MOST: usize = 256;
 
+/// The same, where the process may not open many files: each directory takes two descriptors at the
+/// most (one to list it), and half of all are for open files.
+fn most_dirs() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(DIRS_MOST, |limit| {
+        usize::try_from(limit / 8).map_or(DIRS_MOST, |most| most.clamp(2, DIRS_MOST))
+    })
+}
+
 /// What a new volume is like.
 pub struct CreateOptions {
     /// The CMK that wraps its keys.
@@ -154,7 +163,7 @@ impl<B: Backing> Volume<B> {
             secrets,
             current_cmk: Mutex::new(volume_key),
             nodes: Nodes::default(),
-            dirs: Dirs::new(DIRS_MOST),
+            dirs: Dirs::new(most_dirs()),
             files: OpenFiles::default(),
             namespace: RwLock::new(()),
             counters: Counters::default(),
