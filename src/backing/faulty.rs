@@ -130,6 +130,10 @@ impl<B: Backing> Backing for Faulty<B> {
         self.check(Call::Seek)?.seek(file, what, offset)
     }
 
+    fn will_need(&self, file: &B::File, offset: u64, len: u64) {
+        self.inner.will_need(file, offset, len); // advice can't fail
+    }
+
     fn sync_file(&self, file: &B::File, data_only: bool) -> io::Result<()> {
         self.check(Call::SyncFile)?.sync_file(file, data_only)
     }

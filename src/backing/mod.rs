@@ -105,6 +105,9 @@ pub trait Backing: Send + Sync + 'static {
     /// the end of the file (`ENXIO`).
     fn seek(&self, file: &Self::File, what: Seek, offset: u64) -> io::Result<Option<u64>>;
 
+    /// Tells that a range will be read soon. Only advice: starts reading it, and waits for nothing.
+    fn will_need(&self, file: &Self::File, offset: u64, len: u64);
+
     /// Makes a file's contents durable; without `data_only` its attributes too.
     fn sync_file(&self, file: &Self::File, data_only: bool) -> io::Result<()>;
     /// Makes a directory's entries durable.

@@ -265,6 +265,12 @@ impl Backing for Os {
         }
     }
 
+    fn will_need(&self, file: &OsFile, offset: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), rustix::fs::Advice::WillNeed);
+        }
+    }
+
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {
         // Not repeated on EINTR: a failed sync may have dropped its error state.
         if data_only {

@@ -1,15 +1,21 @@
 //! `mount -o remount`: changes the flags that the kernel keeps for a mount.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 
 use super::control::{self, MountStatus, Request};
 use super::exit::{Exit, failure};
 use super::mount_opts::MountOptions;
 use super::umount;
+
+/// How long files may still be in use.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Remounts: what is asked for changes, everything else stays.
 pub fn run(mountpoint: &Path, asked: &MountOptions) -> Result<Exit> {
@@ -23,8 +29,17 @@ pub fn run(mountpoint: &Path, asked: &MountOptions) -> Result<Exit> {
         }
     }
     let now = statvfs(mountpoint).with_context(place)?.f_flag;
-    mount_remount(mountpoint, flags(now, asked), "").with_context(place)?;
-    Ok(Exit::Ok)
+    // A file that was closed just now is in use until its release is answered, which nobody waits for.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match mount_remount(mountpoint, flags(now, asked), "") {
+            Err(Errno::BUSY) if Instant::now() < deadline => sleep(Duration::from_millis(20)),
+            done => {
+                done.with_context(place)?;
+                return Ok(Exit::Ok);
+            }
+        }
+    }
 }
 
 /// The kernel takes a flag that is not given as taken away.
@@ -64,19 +79,4 @@ fn flags(now: StatVfsMountFlags, asked: &MountOptions) -> MountFlags {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_asked_for_changes() {
-        let now = StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID;
-        let after = |text| flags(now, &MountOptions::parse(&[text]).unwrap());
-        let same = MountFlags::NODEV | MountFlags::NOSUID;
-        assert_eq!(after("remount"), same);
-        assert_eq!(after("remount,ro"), same | MountFlags::RDONLY);
-        assert_eq!(
-            after("remount,rw,dev,noexec"),
-            MountFlags::NOSUID | MountFlags::NOEXEC
-        );
-    }
-}
+mod tests;

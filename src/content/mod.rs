@@ -29,3 +29,5 @@ pub enum ContentError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_golden;

@@ -73,3 +73,5 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], FormatError
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_golden;

@@ -461,8 +461,8 @@ impl<B: Backing> Filesystem for FuserFs<B> {
         xattr(reply, self.ops.get_xattr(node(ino), name.as_bytes(), size));
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(reply, self.ops.list_xattr(node(ino), size));
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr(reply, self.ops.list_xattr(&caller(req), node(ino), size));
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -110,12 +110,13 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
 
 /// Whether a path leads to a mount whose server is gone.
 pub fn is_stale(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| {
-        matches!(
-            error.raw_os_error(),
-            Some(libc::ENOTCONN | libc::ECONNABORTED)
-        )
-    })
+    // The kernel answers from memory for an hour unless it is told to ask.
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_FORCE_SYNC;
+    let answer = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS);
+    matches!(
+        answer,
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
+    )
 }
 
 /// Lazily unmounts a dead mount of this program, if there is one; whether there was. `ours` are
@@ -325,30 +326,4 @@ pub(super) fn same(a: &OsStr, b: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_the_mount_table_is_read() {
-        let line = b"36 35 0:98 / /mnt/a\\040b\\134 rw,nosuid shared:1 master:2 - fuse.x \\040s rw";
-        let entry = parse_line(line).unwrap();
-        assert_eq!(entry.id, 36);
-        assert_eq!(entry.device, (0, 98));
-        assert_eq!(entry.point, Path::new("/mnt/a b\\"));
-        assert_eq!(entry.fs_type, "fuse.x");
-        assert_eq!(entry.source, " s");
-        let bare = parse_line(b"1 2 8:1 / / rw - ext4 /dev/sda1 rw").unwrap();
-        assert_eq!((bare.fs_type.as_str(), bare.device), ("ext4", (8, 1)));
-        assert_eq!(parse_line(b""), None);
-        assert_eq!(parse_line(b"1 2 8:1 / /"), None);
-    }
-
-    #[test]
-    fn what_is_mounted_is_found() {
-        let proc = find(Path::new("/proc")).unwrap().unwrap();
-        assert_eq!(proc.fs_type, "proc");
-        assert_eq!(find(Path::new("/proc/self")).unwrap(), None);
-        assert!(is_mount_point(Path::new("/")).unwrap());
-        assert!(find(Path::new("/no/such/path")).is_err());
-    }
-}
+mod tests;

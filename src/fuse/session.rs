@@ -348,9 +348,9 @@ impl<B: Backing> Keeper<B> {
                     Ok(())
                 });
             }
-            if self.activity.take_touched() || self.activity.any_open() {
-                in_use = Instant::now();
-            } else if self.idle.is_some_and(|idle| in_use.elapsed() >= idle) && !self.unmount() {
+            let used = self.activity.take_touched() || self.activity.any_open();
+            let due = self.idle.is_some_and(|idle| in_use.elapsed() >= idle);
+            if used || (due && !self.unmount()) {
                 in_use = Instant::now();
             }
         }

@@ -16,6 +16,9 @@ use crate::format::{
 };
 use crate::kms::KmsError;
 
+/// Up to this size a file is fetched whole when it is opened: most are then read whole.
+const SMALL: u64 = 256 * 1024;
+
 /// Where the valid slot stands, and what is in it.
 pub(super) struct FoundSlot {
     pub(super) slot: Slot,
@@ -39,6 +42,10 @@ impl<B: Backing> Volume<B> {
         let head = if layout == Layout::Empty {
             None
         } else {
+            if size > PAGE as u64 && size <= SMALL {
+                // Header and blocks in one go, if they are on a disk.
+                self.backing.will_need(&file, 0, size);
+            }
             let mut page = Box::new([0; PAGE]);
             let read =
                 self.backing

@@ -46,6 +46,13 @@ impl<B: Backing> Volume<B> {
             let at = offset as usize;
             out.copy_from_slice(&head.inline[at..at + len]);
         } else {
+            let end = offset + len as u64;
+            let cipher_end = BlockIndex::count_of(end).data_at().0;
+            if end < size
+                && let Some((from, len)) = file.ahead.note(offset, end, cipher_end)
+            {
+                self.backing.will_need(file.file(), from, len);
+            }
             self.read_blocks(
                 file,
                 head,
@@ -231,8 +238,17 @@ impl<B: Backing> Volume<B> {
     /// [`VolumeError::NoData`] at or behind the end, or when only a hole follows.
     pub fn seek(&self, handle: HandleId, what: Seek, offset: u64) -> Result<u64> {
         let handle = self.files.handle(handle)?;
-        let file = &handle.file;
-        let core = file.core.read();
+        let core = handle.file.core.read();
+        self.seek_core(&handle.file, &core, what, offset)
+    }
+
+    pub(super) fn seek_core(
+        &self,
+        file: &OpenFile<B>,
+        core: &Core,
+        what: Seek,
+        offset: u64,
+    ) -> Result<u64> {
         let size = core.layout.size();
         if offset >= size {
             return Err(VolumeError::NoData);

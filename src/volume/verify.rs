@@ -3,7 +3,7 @@
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::open_file::OpenFile;
-use crate::backing::{Backing, EntryName, Stat};
+use crate::backing::{Backing, EntryName, Seek, Stat};
 use crate::content::{BlockIndex, Layout};
 use crate::format::PAGE;
 
@@ -44,6 +44,12 @@ impl<B: Backing> Volume<B> {
         let mut buf = vec![0; PIECE.min(size as usize)];
         let mut at = 0;
         while at < size {
+            // Over holes without reading them: a file may be nothing else, and huge.
+            at = match self.seek_core(file, &core, Seek::Data, at) {
+                Ok(data) => data / PAGE as u64 * PAGE as u64,
+                Err(VolumeError::NoData) => break,
+                Err(error) => return Err(error),
+            };
             let len = buf.len().min((size - at) as usize);
             match self.read_core(file, &core, at, &mut buf[..len]) {
                 Ok(_) => {}

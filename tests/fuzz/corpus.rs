@@ -94,7 +94,7 @@ pub fn made(world: &World) -> Vec<(&'static str, String, Vec<u8>)> {
     let lock = control("control", "lock");
     // As it was when the golden volume was closed; it has been opened since.
     let mark = control("control", "mark");
-    for mode in [0, 4] {
+    for mode in [0, 4, 12] {
         let parts = pieces(&[&record, &record, &mark]);
         let name = format!("mode-{mode}");
         add(

@@ -157,3 +157,6 @@ pub(super) fn algorithm(name: Option<&str>) -> Result<(), KmsError> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

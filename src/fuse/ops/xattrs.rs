@@ -50,12 +50,18 @@ impl<B: Backing> Ops<B> {
 
     pub(in crate::fuse) fn list_xattr(
         &self,
+        caller: &Caller,
         node: NodeId,
         room: u32,
     ) -> Result<XattrAnswer, Errno> {
         self.run("listxattr", || {
             let mut list = Vec::new();
             for name in self.volume.list_xattr(node)? {
+                // Shown to the administrator only, as every filesystem has it; getxattr(2) is kept
+                // from others by the kernel.
+                if caller.uid != 0 && name.starts_with(b"trusted.") {
+                    continue;
+                }
                 list.extend_from_slice(&name);
                 list.push(0);
             }

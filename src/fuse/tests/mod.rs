@@ -19,7 +19,8 @@ use tempfile::TempDir;
 
 use super::{Control, Mount, MountOptions};
 use crate::format::NameEncoding;
-use crate::kms::{self, Kms, ProtectorInput};
+use crate::kms::api::CreateKey;
+use crate::kms::{self, KeyRef, Kms, ProtectorInput};
 use crate::volume::{CreateOptions, OpenOptions, Os, Volume};
 
 /// A user who is not root.
@@ -33,21 +34,30 @@ fn volume(cipher: &Path) -> Arc<Volume<Os>> {
 }
 
 fn open_volume(cipher: &Path, read_only: bool) -> Arc<Volume<Os>> {
-    let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
-    let keystore = cipher.with_file_name("keystore");
-    if !Kms::exists(&keystore) {
-        let kms = Kms::create(&keystore, &protector, &kms::CreateOptions::default()).unwrap();
-        let key = kms.service_key("alias/envelopefs/volume").unwrap();
-        let names = NameEncoding::Encrypted;
-        let options = CreateOptions { key, names };
-        Volume::init(&Os::open(cipher).unwrap(), &kms, &options).unwrap();
-    }
-    let kms = Arc::new(Kms::open(&keystore, &[protector]).unwrap());
     let options = OpenOptions {
         read_only,
         ..OpenOptions::default()
     };
-    Arc::new(Volume::open(Os::open(cipher).unwrap(), kms, options).unwrap())
+    open_with(cipher, options).0
+}
+
+/// Its CMK, a customer-managed one, and the key manager come with it.
+fn open_with(cipher: &Path, options: OpenOptions) -> (Arc<Volume<Os>>, Arc<Kms>, KeyRef) {
+    let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
+    let keystore = cipher.with_file_name("keystore");
+    if !Kms::exists(&keystore) {
+        let kms = Kms::create(&keystore, &protector, &kms::CreateOptions::default()).unwrap();
+        let key = kms.create_key(&CreateKey::default()).unwrap().key_id;
+        let options = CreateOptions {
+            key,
+            names: NameEncoding::Encrypted,
+        };
+        Volume::init(&Os::open(cipher).unwrap(), &kms, &options).unwrap();
+    }
+    let kms = Arc::new(Kms::open(&keystore, &[protector]).unwrap());
+    let volume = Volume::open(Os::open(cipher).unwrap(), Arc::clone(&kms), options).unwrap();
+    let key = KeyRef::Id(volume.volume_key_id());
+    (Arc::new(volume), kms, key)
 }
 
 /// Answers "panic" by panicking, everything else with itself.

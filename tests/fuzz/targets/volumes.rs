@@ -25,7 +25,7 @@ use super::{Input, World};
 
 /// A mode, then the two volume records, the mark, and the rest is the lock: each piece behind its
 /// length. Modes: 1 and 2, the record is a body that gets its head and its MAC here; 4, opened for
-/// writing.
+/// writing; 8, moved to another CMK then.
 pub fn control(world: &World, data: &[u8]) {
     let mut input = Input(data);
     let mode = input.byte();
@@ -59,6 +59,15 @@ pub fn control(world: &World, data: &[u8]) {
     }
     list(&volume, NodeId::ROOT, 0);
     let _ = volume.statfs();
+    if mode & 8 != 0 && volume.rewrap_volume_key(&world.other_key).is_ok() && !authenticated_here {
+        // The new record says what the authentic one said.
+        let found = Volume::peek(&os()).expect("a volume record");
+        let right = &world.record;
+        assert_eq!(
+            (found.volume_id, found.names, found.created),
+            (right.volume_id, right.names, right.created)
+        );
+    }
     let _ = volume.close();
 }
 

@@ -12,6 +12,7 @@ use envelopefs::crypto::mac;
 use envelopefs::format::{
     FileId, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, VolumeId, VolumeRecord, VolumeSecrets,
 };
+use envelopefs::kms::api::CreateKey;
 use envelopefs::kms::{EncryptionContext, KeyId, Kms, ProtectorInput, Via};
 use envelopefs::secret::Key256;
 use envelopefs::volume::{Caller, NodeId, OpenMode, OpenOptions, Volume};
@@ -44,6 +45,8 @@ pub struct World {
     pub kms: Arc<Kms>,
     /// The CMK of the volumes.
     pub key: KeyId,
+    /// Another CMK.
+    pub other_key: KeyId,
     /// Names as they are; marked clean when it was opened.
     pub strict: Place,
     /// The same, marked in use when it was opened.
@@ -115,9 +118,11 @@ impl World {
             .decrypt_data_key(Via::Volume, &record.volume_keys[0], &context(&id))
             .expect("the volume key unwraps");
         let strict = open(path.join("plain"), &kms);
+        let other = kms.create_key(&CreateKey::default()).expect("one more CMK");
         Self {
             files: known_files(&strict, &kms),
             key: strict.volume.volume_key_id(),
+            other_key: other.key_id,
             lax: open(path.join("lax"), &kms),
             encrypted: open(path.join("encrypted"), &kms),
             secrets: VolumeSecrets::derive(&volume_key, &id),
