@@ -152,7 +152,13 @@ impl<B: Backing> Volume<B> {
         let Place::Entry(dir, entry) = self.place(node)? else {
             return Err(VolumeError::Invalid("not a symlink"));
         };
-        let stored = self.backing.readlink(&dir.dir, &entry)?;
+        let stored = match self.backing.readlink(&dir.dir, &entry) {
+            // Something else stands there now, put there below: the kernel is to look again.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(VolumeError::Stale);
+            }
+            other => other?,
+        };
         self.open_target(&entry, &stored)
     }
 
