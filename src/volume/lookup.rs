@@ -159,9 +159,23 @@ impl<B: Backing> Volume<B> {
             at = parent;
         };
         for (node, name) in way.into_iter().rev() {
-            dir = self.dirs.add(self.open_dir(node, &dir, &name)?);
+            let opened = self.open_dir(node, &dir, &name).map_err(Self::moved_away)?;
+            dir = self.dirs.add(opened);
         }
         Ok(dir)
+    }
+
+    /// A known directory that isn't where it was: someone changed the cipher directory below. Stale
+    /// makes the kernel look the path up anew; "not found" would be cached as the answer for a name
+    /// *in* the directory.
+    fn moved_away(error: VolumeError) -> VolumeError {
+        match error {
+            VolumeError::NotFound | VolumeError::NotDirectory => VolumeError::Stale,
+            VolumeError::Io(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                VolumeError::Stale
+            }
+            other => other,
+        }
     }
 
     /// Opens a directory below and reads its id.
