@@ -88,7 +88,7 @@ impl Drop for MemLock {
         if self.exclusive {
             held.1 = false;
         } else {
-            held.0 -= 1;
+            held.0 = held.0.saturating_sub(1);
         }
     }
 }
@@ -322,6 +322,11 @@ impl Mem {
     /// Empties it.
     pub fn clear(&self) {
         self.0.lock().disk = Disk::new();
+    }
+
+    /// The process that had everything open is gone: its locks are free.
+    pub fn forget_holders(&self) {
+        self.0.lock().locks.clear();
     }
 
     /// From here on there are only so many free pages of 4 KiB.

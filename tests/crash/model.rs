@@ -223,6 +223,24 @@ impl Model {
         *self.entries.get(&(dir, name.to_vec()))?.last()?
     }
 
+    /// Every entry as it is now: directory, name, what it stands for; directories before what is in
+    /// them.
+    pub fn tree(&self) -> Vec<(Thing, Vec<u8>, Thing)> {
+        let mut tree = Vec::new();
+        let mut dirs = vec![ROOT];
+        while let Some(dir) = dirs.pop() {
+            for ((_, name), since) in self.entries.range((dir, Vec::new())..(dir + 1, Vec::new())) {
+                if let Some(thing) = since.last().copied().flatten() {
+                    tree.push((dir, name.clone(), thing));
+                    if matches!(self.things[thing], Content::Dir) {
+                        dirs.push(thing);
+                    }
+                }
+            }
+        }
+        tree
+    }
+
     /// Whether a directory has no entries now.
     pub fn is_empty(&self, dir: Thing) -> bool {
         !self

@@ -24,7 +24,8 @@ use rand::rngs::SmallRng;
 use super::disk::{Disk, FileBody, Ino, PAGE, pieces};
 use super::log::Op;
 
-const SECTOR: usize = 512;
+/// What a disk writes whole.
+pub const SECTOR: usize = 512;
 
 /// Whose rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -233,14 +234,15 @@ impl Power {
             .unwrap_or_else(|| self.durable.file(ino).map_or(0, |file| file.size))
     }
 
-    /// The last write of a log in order, of which only a part came to the disk.
-    pub fn torn(&self, op: &Op, rng: &mut SmallRng) -> Option<Disk> {
+    /// The write that was under way, of which only a part came to the disk: its first bytes, up to
+    /// a place that `grain` divides.
+    pub fn torn(&self, op: &Op, grain: usize, rng: &mut SmallRng) -> Option<Disk> {
         let Op::Write { ino, at, data } = op else {
             return None;
         };
-        let first = SECTOR - (*at as usize % SECTOR);
-        let sectors = data.len().saturating_sub(first).div_ceil(SECTOR);
-        let upto = first + SECTOR * rng.random_range(0..=sectors);
+        let first = grain - (*at as usize % grain);
+        let more = data.len().saturating_sub(first).div_ceil(grain);
+        let upto = first + grain * rng.random_range(0..=more);
         let mut disk = self.durable.clone();
         let part = Op::Write {
             ino: *ino,

@@ -8,10 +8,10 @@ use envelopefs::volume::Volume;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::disk::Disk;
+use super::disk::{Disk, PAGE};
 use super::mem::Mem;
 use super::model::{Finding, Findings, Model};
-use super::power::{Mode, Power};
+use super::power::{Mode, Power, SECTOR};
 use super::world::{Moment, Recording};
 
 /// One in so many states is cut again while it recovers.
@@ -107,8 +107,10 @@ pub fn explore(recording: &Recording, plan: &Plan) -> Report {
             let mut rng = rng_of(plan.seed, at, number);
             let disk = match recording.log.get(at) {
                 // In order, the call that was under way may have been done in part.
-                Some(op) if plan.mode == Mode::Prefix && !plan.killed && number > 0 => {
-                    match power.torn(op, &mut rng) {
+                Some(op) if plan.mode == Mode::Prefix && number > 0 => {
+                    // A killed process leaves whole pages.
+                    let grain = if plan.killed { PAGE } else { SECTOR };
+                    match power.torn(op, grain, &mut rng) {
                         Some(disk) => disk,
                         None => break,
                     }

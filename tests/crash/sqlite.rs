@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Arc, Once};
 
-use envelopefs::volume::{HandleId, NodeId, OpenMode, OpenOptions, Volume, VolumeError};
+use envelopefs::volume::{HandleId, NodeId, OpenMode, Volume, VolumeError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -452,12 +452,7 @@ fn payload_len(number: u64) -> usize {
 }
 
 /// Runs a database on a volume.
-pub fn record(
-    world: World,
-    seed: u64,
-    journal_mode: &'static str,
-    options: fn() -> OpenOptions,
-) -> Recording {
+pub fn record(world: World, seed: u64, journal_mode: &'static str) -> Recording {
     let mut rng = SmallRng::seed_from_u64(seed);
     let new = Vec::new();
     let world = Box::new(world);
@@ -502,7 +497,7 @@ pub fn record(
     let Some(Stage::World { world, .. }) = STAGE.take() else {
         panic!("the stage is empty");
     };
-    world.finish(options, Some(Database { journal_mode }))
+    world.finish(Some(Database { journal_mode }))
 }
 
 /// Opens the database in a volume: every transaction that was committed must be in it.

@@ -64,13 +64,13 @@ pub fn record(work: Work, seed: u64, kms: &Arc<Kms>, options: fn() -> OpenOption
         Work::RenameOver => rename_over(&mut world, &mut rng),
         Work::Rewrap => overwrite(&mut world, &mut rng, 40, Some(kms)),
         Work::FullDisk => full_disk(&mut world, &mut rng),
-        Work::SqliteWal => return super::sqlite::record(world, seed, "wal", options),
+        Work::SqliteWal => return super::sqlite::record(world, seed, "wal"),
         Work::SqliteRollback => {
             let modes = ["delete", "truncate", "persist"];
-            return super::sqlite::record(world, seed, modes[seed as usize % 3], options);
+            return super::sqlite::record(world, seed, modes[seed as usize % 3]);
         }
     }
-    world.finish(options, None)
+    world.finish(None)
 }
 
 fn bytes(rng: &mut SmallRng, len: usize) -> Vec<u8> {
@@ -179,6 +179,14 @@ fn step(world: &mut World, known: &mut Known, rng: &mut SmallRng) -> Outcome<()>
             world.link(there.unwrap_or_default(), to_dir, &to)
         }
         41..43 => world.fsync_dir(dir),
+        43 => {
+            world.remount();
+            Ok(())
+        }
+        44 => {
+            world.killed();
+            Ok(())
+        }
         _ => on_file(world, known, rng),
     }
 }

@@ -33,6 +33,7 @@ pub enum Moment {
 /// A volume at work.
 pub struct World {
     pub volume: Volume<Mem>,
+    options: fn() -> OpenOptions,
     pub kms: Arc<Kms>,
     mem: Mem,
     start: Disk,
@@ -77,6 +78,7 @@ impl World {
         let volume = Volume::open(mem.clone(), Arc::clone(kms), options()).unwrap();
         Self {
             volume,
+            options,
             kms: Arc::clone(kms),
             mem,
             start,
@@ -97,8 +99,13 @@ impl World {
     }
 
     /// Ends the work: a cut may come at any place in the record.
-    pub fn finish(self, options: fn() -> OpenOptions, database: Option<Database>) -> Recording {
+    pub fn finish(mut self, database: Option<Database>) -> Recording {
+        let options = self.options;
         let log = self.mem.take_log();
+        // All of it reads as it was written, whatever of it is durable.
+        self.model.synced_all();
+        let findings = self.model.check(&self.volume);
+        assert!(findings.list.is_empty(), "no cut: {:?}", findings.list);
         Recording {
             kms: self.kms,
             start: self.start,
@@ -324,7 +331,47 @@ impl World {
             self.end(move |model, _| model.failed(thing, &before));
         }
         self.acknowledged();
+        // Readers see the newest bytes at once.
+        let right = self.model.bytes(thing);
+        let mut found = vec![0; right.len() + 1];
+        let read = self.volume.read(handle, 0, &mut found).unwrap();
+        assert!(
+            found[..read] == *right,
+            "{:?}: read back",
+            self.story.last()
+        );
         done
+    }
+
+    /// Unmounts cleanly and mounts again.
+    pub fn remount(&mut self) {
+        self.tell("remount");
+        for handle in std::mem::take(&mut self.open).into_values() {
+            self.volume.release(handle).unwrap();
+        }
+        self.volume.close().unwrap();
+        self.end(|model, _| model.synced_all());
+        self.open_again();
+    }
+
+    /// The process is killed, and the volume mounted again.
+    pub fn killed(&mut self) {
+        self.tell("killed");
+        self.open.clear();
+        self.mem.forget_holders();
+        self.open_again();
+    }
+
+    fn open_again(&mut self) {
+        let options = (self.options)();
+        let volume = Volume::open(self.mem.clone(), Arc::clone(&self.kms), options).unwrap();
+        // What the old one would do on its end must not be done.
+        std::mem::forget(std::mem::replace(&mut self.volume, volume));
+        self.acknowledged();
+        for (dir, name, thing) in self.model.tree() {
+            let attr = self.volume.lookup(self.nodes[&dir], &name).unwrap();
+            self.nodes.insert(thing, attr.ino);
+        }
     }
 
     pub fn write(&mut self, thing: Thing, at: usize, data: &[u8]) -> Outcome<()> {
