@@ -20,6 +20,7 @@ use super::unlock::{self, KeystoreArgs};
 use super::{daemon, helper, remount};
 use crate::fuse::mountpoint::{Unmount, is_stale};
 use crate::fuse::{self, Control, FuseError, Mount, Unmounter};
+use crate::volume::JournalMode;
 
 /// All that a mount needs to know, from the flags and the `-o` options together.
 #[derive(Debug, PartialEq, Eq)]
@@ -162,6 +163,12 @@ impl MountPlan {
                 mountpoint: Some(&self.mountpoint),
                 key_ttl: self.options.key_ttl,
                 access_times: self.options.atime != Some(false),
+                exclusive: false,
+                journal: if self.options.no_journal {
+                    JournalMode::Off
+                } else {
+                    JournalMode::Background
+                },
             }
             .open(Arc::clone(&kms))?,
         );

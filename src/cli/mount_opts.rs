@@ -49,6 +49,8 @@ pub struct MountOptions {
     pub idle: Option<Duration>,
     /// How long an open file may go on after its key was disabled.
     pub key_ttl: Option<Duration>,
+    /// Overwrite in place. Unsafe.
+    pub no_journal: bool,
     /// The keystore's folder.
     pub keystore: Option<PathBuf>,
     /// A file with the keystore's passphrase.
@@ -60,7 +62,7 @@ pub struct MountOptions {
 }
 
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 25] = [
+const KNOWN: [(&str, &str); 26] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
@@ -104,6 +106,11 @@ const KNOWN: [(&str, &str); 25] = [
     (
         "key-ttl=TIME",
         "open files fail this long after their key was disabled (60s by default)",
+    ),
+    (
+        "nojournal",
+        "UNSAFE, for measurements: overwrite in place; a power cut can destroy blocks that were \
+         synced long before",
     ),
     ("keystore=PATH", "as --keystore"),
     ("passphrase-file=FILE", "as --passphrase-file"),
@@ -185,6 +192,7 @@ impl MountOptions {
             ("umask", Some(value)) => self.umask = Some(umask(value)?),
             ("idle", Some(value)) => self.idle = Some(time(&text, value)?),
             ("key-ttl", Some(value)) => self.key_ttl = Some(time(&text, value)?),
+            ("nojournal", None) => self.no_journal = true,
             ("keystore", Some(value)) => self.keystore = Some(path(&text, value)?),
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
             ("key-file", Some(value)) => self.key_file = Some(path(&text, value)?),
@@ -226,6 +234,7 @@ impl MountOptions {
             (self.exec, "exec", "noexec"),
             (self.suid, "suid", "nosuid"),
             (self.atime, "atime", "noatime"),
+            (self.no_journal.then_some(true), "nojournal", ""),
         ];
         for (flag, yes, no) in flags {
             if let Some(flag) = flag {

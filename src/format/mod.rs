@@ -20,6 +20,8 @@ pub mod blob;
 mod entry;
 mod header;
 mod ids;
+pub mod journal;
+mod mark;
 mod record;
 mod slot;
 mod state;
@@ -30,7 +32,8 @@ pub use header::{
     StaticPart, Suite,
 };
 pub use ids::{FileId, VolumeId};
-pub use record::{NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
+pub use mark::{EPOCHS_MOST, MARK_MAX, Mark};
+pub use record::{FEATURE_JOURNAL, NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
 pub use slot::{KeyRole, SLOT_LEN, SLOT_MAC_AT, Slot, WRAPPED_KEYS_MAX, WrappedKey};
 pub use state::{STATE_LEN, State, StateFlags};
 

@@ -70,7 +70,11 @@ impl<B: Backing> Volume<B> {
             .kind()
             .ok_or(VolumeError::NotSupported("an unknown type of inode"))?;
         let size = match kind {
-            Kind::File => Layout::of_cipher_size(stat.size).map_or(0, Layout::size),
+            Kind::File => {
+                let replay = self.replayed_sizes.get(&stat.ino);
+                let size = replay.map_or(stat.size, |replay| replay.size(stat.size));
+                Layout::of_cipher_size(size).map_or(0, Layout::size)
+            }
             Kind::Symlink => self.target_size(stat, at),
             _ => stat.size,
         };

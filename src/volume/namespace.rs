@@ -7,7 +7,6 @@ use super::lookup::{DIR_ID, StoredName};
 use super::open_file::{Core, OpenFile, Pages};
 use super::types::{Attr, Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{At, Backing, EntryName, Kind, Rename, Stat};
-use crate::content::Layout;
 use crate::crypto::random_array;
 use crate::names::{Class, DirId, NameMode};
 
@@ -106,12 +105,17 @@ impl<B: Backing> Volume<B> {
             }
         };
         let attr = self.remember(&stat, &dir, &stored.entry)?;
-        let core = Core {
-            layout: Layout::Empty,
-            head: None,
-        };
         let plain = stat.mode & 0o6000 == 0;
-        let file = OpenFile::new(attr.ino, file, true, core, Pages::default(), plain);
+        let core = Core::empty();
+        let file = OpenFile::new(
+            attr.ino,
+            file,
+            true,
+            core,
+            Pages::default(),
+            plain,
+            stat.ino,
+        );
         let file = self.files.acquire(attr.ino, true, || Ok(file))?;
         Ok((attr, self.files.add_handle(file, open)))
     }
@@ -190,6 +194,7 @@ impl<B: Backing> Volume<B> {
             };
             finish().inspect_err(|_| self.discard_dir(dir, &temporary))
         })
+        .inspect(|attr| self.is_young(attr.ino))
     }
 
     /// Removes a directory that holds nothing but what is this program's own.
@@ -290,11 +295,5 @@ impl<B: Backing> Volume<B> {
         let node = self.node_id(stat.ino);
         self.dirs.remove(node);
         self.nodes.remove_dir(node, *stat);
-    }
-
-    /// Makes a directory's entries durable.
-    pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
-        let dir = self.dir(node)?;
-        Ok(self.backing.sync_dir(&dir.dir)?)
     }
 }

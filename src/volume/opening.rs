@@ -95,7 +95,12 @@ impl<B: Backing> Volume<B> {
 
     /// Closes a handle.
     pub fn release(&self, handle: HandleId) -> Result<()> {
-        self.files.release(handle)
+        let file = self.files.release(handle)?;
+        if let (Some(file), Some(engine)) = (file, &self.engine) {
+            // Nobody has it open any more, and something of it waits: soon.
+            engine.queue(&file);
+        }
+        Ok(())
     }
 
     /// Whether any file is open.
