@@ -47,8 +47,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 pub use error::{Result, VolumeError};
-pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
+pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use record_io::{CONTROL_DIR, Holder};
 pub use rewrap::Rewrapped;

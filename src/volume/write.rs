@@ -385,15 +385,8 @@ impl<B: Backing> Volume<B> {
             let state_bytes = (stated && (rewritten || state != head.state))
                 .then(|| state.seal(head.unwrapped.keys.content()));
             let state_bytes = state_bytes.as_ref();
-            let written = self.write_below(
-                file,
-                &plan,
-                &pages,
-                state_bytes,
-                fresh,
-                rewritten,
-                cipher,
-            );
+            let written =
+                self.write_below(file, &plan, &pages, state_bytes, fresh, rewritten, cipher);
             if let Err(error) = written {
                 if !rewritten {
                     self.take_back(file, head, &plan, &pages, cipher, stated);
@@ -416,7 +409,12 @@ impl<B: Backing> Volume<B> {
     }
 
     /// Copies of the entry pages that the write changes.
-    pub(super) fn pages_of(&self, file: &OpenFile<B>, plan: &Plan, rewritten: bool) -> Result<Vec<EntryPage>> {
+    pub(super) fn pages_of(
+        &self,
+        file: &OpenFile<B>,
+        plan: &Plan,
+        rewritten: bool,
+    ) -> Result<Vec<EntryPage>> {
         let (first, last) = (plan.first.place().0, plan.last.place().0);
         let from = if rewritten { GroupIndex(0) } else { first };
         let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);

@@ -19,18 +19,26 @@ mod world;
 
 use std::time::Instant;
 
-use envelopefs::volume::OpenOptions;
+use envelopefs::volume::{JOURNAL_SIZE_LEAST, JournalMode, OpenOptions};
 use kit::Kit;
 use power::Mode;
 use sim::{Plan, Report, explore, tell};
 use work::Work;
 
+/// A small journal, so that its end and its write-back are met; and no thread beside.
 fn options() -> OpenOptions {
-    OpenOptions::default()
+    OpenOptions {
+        journal: JournalMode::Manual,
+        journal_size: JOURNAL_SIZE_LEAST,
+        ..OpenOptions::default()
+    }
 }
 
 fn without_journal() -> OpenOptions {
-    OpenOptions::default()
+    OpenOptions {
+        journal: JournalMode::Off,
+        ..OpenOptions::default()
+    }
 }
 
 /// States of one workload by one filesystem's rules, over several seeds.
@@ -87,6 +95,11 @@ fn by_hand() {
     let states = number("CRASH_STATES", 1000) as usize;
     let first = number("CRASH_SEED", 1);
     let seeds = first..first + number("CRASH_SEEDS", 1);
+    let options = if word("CRASH_NO_JOURNAL").is_some() {
+        without_journal
+    } else {
+        options
+    };
     let mut failed = 0;
     for work in works {
         for mode in &modes {

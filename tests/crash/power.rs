@@ -11,7 +11,8 @@
 //! | [`Mode::Btrfs`] | some first part; a sync adds this inode, its names and the directories they are in | with the data | any pages, never torn (copy on write) |
 //! | [`Mode::Posix`] | each call on its own, but for what it needs: calls on the same entry or for the same inode's names; a sync of a file covers the file, a sync of a directory its entries | on its own | any pages, any sectors torn |
 //!
-//! In all modes fdatasync leaves attributes and xattrs pending; pages are 4 KiB, and of each the
+//! btrfs's sync of a directory covers the new directories in it with all that is in them. In all
+//! modes fdatasync leaves attributes and xattrs pending; pages are 4 KiB, and of each the
 //! disk has what it was after any of the writes to it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -250,6 +251,11 @@ impl Power {
             data: data[..upto.min(data.len())].into(),
         };
         part.apply(&mut disk);
+        // A size goes up by whole pages, whatever of the page is there.
+        let page = (at + upto as u64).next_multiple_of(PAGE as u64);
+        if let Some(file) = disk.file_mut(*ino) {
+            file.size = file.size.max(page.min(at + data.len() as u64));
+        }
         Some(disk)
     }
 
@@ -536,9 +542,21 @@ impl Power {
     }
 
     fn covered_by_dir(&self, dir: Ino) -> Vec<bool> {
+        // btrfs goes on into the directories that are new.
+        let mut dirs = HashSet::from([dir]);
+        if self.mode == Mode::Btrfs {
+            for pending in &self.pending {
+                if let Pending::Meta(Op::Create { dir, ino, .. }) = pending
+                    && dirs.contains(dir)
+                    && self.durable.dir(*ino).is_some()
+                {
+                    dirs.insert(*ino);
+                }
+            }
+        }
         let about = |pending: &Pending| match pending {
             Pending::Meta(op) => {
-                op.entries().any(|(d, _)| d == dir)
+                op.entries().any(|(dir, _)| dirs.contains(&dir))
                     || (op.ino() == Some(dir) && (op.is_naming() || self.mode != Mode::Posix))
             }
             _ => false,

@@ -156,7 +156,7 @@ fn look(
     let findings = loop {
         let again = !plan.killed && cuts < 2 && rng.random_ratio(1, CUT_AGAIN);
         let mem = Mem::of(disk.clone(), again);
-        let findings = check(recording, &mem, seen, rng.random_ratio(1, REMOUNT));
+        let findings = check(recording, &mem, seen, rng.random_ratio(1, REMOUNT), !again);
         if !findings.list.is_empty() || !again {
             break findings;
         }
@@ -196,7 +196,13 @@ fn open(recording: &Recording, mem: &Mem) -> Result<Volume<Mem>, Finding> {
 }
 
 /// Mounts what is left, and compares.
-fn check(recording: &Recording, mem: &Mem, seen: &Seen, remount: bool) -> Findings {
+fn check(
+    recording: &Recording,
+    mem: &Mem,
+    seen: &Seen,
+    remount: bool,
+    look_into_database: bool,
+) -> Findings {
     let mut findings = Findings::default();
     let volume = match open(recording, mem) {
         Ok(volume) => volume,
@@ -209,7 +215,9 @@ fn check(recording: &Recording, mem: &Mem, seen: &Seen, remount: bool) -> Findin
     if findings.list.is_empty() {
         fsck(&volume, &mut findings);
     }
+    // It would go on writing, which is no recovery.
     if let Some(database) = recording.database
+        && look_into_database
         && !findings.failed()
     {
         let volume = Arc::new(volume);

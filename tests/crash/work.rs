@@ -187,6 +187,7 @@ fn step(world: &mut World, known: &mut Known, rng: &mut SmallRng) -> Outcome<()>
             world.killed();
             Ok(())
         }
+        45..48 => world.write_back(),
         _ => on_file(world, known, rng),
     }
 }

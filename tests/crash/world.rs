@@ -343,14 +343,26 @@ impl World {
         done
     }
 
+    /// What the journal holds goes home.
+    pub fn write_back(&mut self) -> Outcome<()> {
+        self.tell("write back");
+        self.volume.write_back()
+    }
+
     /// Unmounts cleanly and mounts again.
     pub fn remount(&mut self) {
         self.tell("remount");
         for handle in std::mem::take(&mut self.open).into_values() {
             self.volume.release(handle).unwrap();
         }
-        self.volume.close().unwrap();
-        self.end(|model, _| model.synced_all());
+        match self.volume.close() {
+            Ok(()) => self.end(|model, _| model.synced_all()),
+            // Not clean then, but all there.
+            Err(VolumeError::Io(error)) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                self.mem.forget_holders();
+            }
+            Err(error) => panic!("unmounting: {error}"),
+        }
         self.open_again();
     }
 
