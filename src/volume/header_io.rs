@@ -71,8 +71,17 @@ impl<B: Backing> Volume<B> {
             }
             return Ok(open);
         }
-        let mut layout = Layout::of_cipher_size(size)
-            .map_err(|_| VolumeError::damaged(what(), "it is cut inside its header"))?;
+        let mut layout = match Layout::of_cipher_size(size) {
+            Ok(layout) => layout,
+            // Its first write reached the disk in part, with no byte of its contents.
+            Err(_) if self.was_begun(&page[..read], &what) => {
+                if !self.read_only {
+                    self.backing.truncate(open.file(), 0)?;
+                }
+                return Ok(open);
+            }
+            Err(_) => return Err(VolumeError::damaged(what(), "it is cut inside its header")),
+        };
         if (read as u64) < size.min(PAGE as u64) {
             return Err(VolumeError::damaged(what(), "it was cut while being read"));
         }
@@ -103,6 +112,15 @@ impl<B: Backing> Volume<B> {
             };
         }
         Ok(open)
+    }
+
+    /// Whether a file that is too short for its header was new at a crash, or too short to tell.
+    fn was_begun(&self, page: &[u8], what: &dyn Fn() -> String) -> bool {
+        self.in_doubt()
+            && (page.len() < HEADER_LEN
+                || self
+                    .open_head(page, Layout::Empty, what)
+                    .is_ok_and(|(_, doubtful)| doubtful))
     }
 
     /// Understands the first page (or what there is of it) of a cipher file. The bytes of an inline
