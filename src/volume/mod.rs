@@ -18,6 +18,7 @@ mod lifecycle;
 mod links;
 mod listing;
 mod lookup;
+mod moves;
 mod namespace;
 mod nodes;
 mod open_file;
@@ -43,6 +44,7 @@ use parking_lot::{Mutex, RwLock};
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use lifecycle::{CreateOptions, OpenOptions};
+pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
@@ -99,6 +101,7 @@ pub struct Volume<B: Backing> {
     /// What of this volume is locked, for as long as it is open.
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
+    moves: moves::Moves<B>,
     generation: AtomicU64,
 }
 
