@@ -379,16 +379,14 @@ impl<B: Backing> OpenFiles<B> {
         id
     }
 
-    /// Closes a handle; the file, when that was the last one and something of it waits.
-    pub(super) fn release(&self, id: HandleId) -> Result<Option<Arc<OpenFile<B>>>> {
+    /// Forgets a handle; its file, which has a user less when it is given back.
+    pub(super) fn release(&self, id: HandleId) -> Result<Arc<OpenFile<B>>> {
         let handle = self
             .handles
             .write()
             .remove(&id)
             .ok_or(VolumeError::BadHandle)?;
-        self.give_back(handle.file.node);
-        let file = handle.file;
-        Ok((file.lingers() && self.is_unused(&file)).then_some(file))
+        Ok(handle.file)
     }
 
     /// The open files.
