@@ -747,6 +747,8 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                         panic!("{what}, call {nth}, {repeat:?}, {when}, wrote {wrote}, cut {cut_done}: {error}")
                     })
                 };
+                // What could not even be put back is, when the disk works again.
+                volume.write_back().unwrap();
                 check(&read(&volume, "at once"), "at once");
                 let again = reopen(&kit, killed(&kit, "killed"));
                 check(&read_all(&again, "file").unwrap(), "killed");

@@ -106,10 +106,7 @@ impl<B: Backing> Volume<B> {
             None => {
                 let file = self.acquire(node, true)?;
                 let result = resize(&file);
-                self.files.give_back(node);
-                if let (true, Some(engine)) = (file.lingers(), &self.engine) {
-                    engine.queue(&file);
-                }
+                self.done_with(&file);
                 result
             }
         }

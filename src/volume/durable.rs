@@ -45,6 +45,7 @@ impl<B: Backing> Volume<B> {
             let mut core = file.core.write();
             if file.open_cut.load(Ordering::Acquire)
                 && file.overlay.is_empty()
+                && file.old.lock().is_none()
                 && let Some(id) = core.file_id()
             {
                 self.engine()?.close_matter(file, &id)?;

@@ -19,11 +19,14 @@ use crate::kms::KmsError;
 /// Up to this size a file is fetched whole when it is opened: most are then read whole.
 const SMALL: u64 = 256 * 1024;
 
-/// Where the valid slot stands, and what is in it.
-pub(super) struct FoundSlot {
-    pub(super) slot: Slot,
-    pub(super) at: usize,
-    pub(super) unwrapped: Unwrapped,
+/// The envelope slots of a header and where they stand, the newest first; unauthenticated.
+pub(super) fn slots(page: &[u8]) -> Vec<(usize, Slot)> {
+    let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
+        .into_iter()
+        .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
+        .collect();
+    slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    slots
 }
 
 /// Whether bytes were never written: all of them are zero.
@@ -71,8 +74,17 @@ impl<B: Backing> Volume<B> {
             }
             return Ok(open);
         }
-        let mut layout = Layout::of_cipher_size(size)
-            .map_err(|_| VolumeError::damaged(what(), "it is cut inside its header"))?;
+        let mut layout = match Layout::of_cipher_size(size) {
+            Ok(layout) => layout,
+            // Its first write reached the disk in part, with no byte of its contents.
+            Err(_) if self.was_begun(&page[..read], &what) => {
+                if !self.read_only {
+                    self.backing.truncate(open.file(), 0)?;
+                }
+                return Ok(open);
+            }
+            Err(_) => return Err(VolumeError::damaged(what(), "it is cut inside its header")),
+        };
         if (read as u64) < size.min(PAGE as u64) {
             return Err(VolumeError::damaged(what(), "it was cut while being read"));
         }
@@ -105,6 +117,15 @@ impl<B: Backing> Volume<B> {
         Ok(open)
     }
 
+    /// Whether a file that is too short for its header was new at a crash, or too short to tell.
+    fn was_begun(&self, page: &[u8], what: &dyn Fn() -> String) -> bool {
+        self.in_doubt()
+            && (page.len() < HEADER_LEN
+                || self
+                    .open_head(page, Layout::Empty, what)
+                    .is_ok_and(|(_, doubtful)| doubtful))
+    }
+
     /// Understands the first page (or what there is of it) of a cipher file. The bytes of an inline
     /// file are left alone. Also whether the file was new at a crash.
     fn open_head(
@@ -115,8 +136,8 @@ impl<B: Backing> Volume<B> {
     ) -> Result<(Head, bool)> {
         let damaged = |why: &dyn ToString| VolumeError::damaged(what(), why.to_string());
         let static_part = StaticPart::parse(page).map_err(|error| damaged(&error))?;
-        let found = self.find_slot(page, &static_part, what)?;
-        let keys = &found.unwrapped.keys;
+        let unwrapped = self.unwrap_header(page, &static_part, what)?;
+        let keys = &unwrapped.keys;
         let (state, doubtful) = match State::open(&page[STATE_AT..HEADER_LEN], keys.content()) {
             Ok(state) => (state, self.is_doubtful(state.epoch)),
             // The second sector of its first write never reached the disk.
@@ -133,7 +154,7 @@ impl<B: Backing> Volume<B> {
         };
         let head = Head {
             static_part,
-            unwrapped: found.unwrapped,
+            unwrapped,
             holes: state.flags.sparse,
             home_size: state.size,
             state,
@@ -143,45 +164,22 @@ impl<B: Backing> Volume<B> {
         Ok((head, doubtful))
     }
 
-    /// The valid envelope slot with the higher generation, its data key unwrapped.
-    pub(super) fn find_slot(
+    /// The data key of the valid envelope slot with the higher generation.
+    fn unwrap_header(
         &self,
         page: &[u8],
         static_part: &StaticPart,
         what: &dyn Fn() -> String,
-    ) -> Result<FoundSlot> {
-        let static_bytes = static_part.encode();
-        let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
-            .into_iter()
-            .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
-            .collect();
-        slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    ) -> Result<Unwrapped> {
         let mut failure = None;
-        for (at, slot) in slots {
+        for (at, slot) in slots(page) {
             let wrapped: Vec<&WrappedKey> = slot.current().collect();
-            let unwrapped = match self.keys.unwrap(&static_part.file_id, &wrapped) {
-                Ok(unwrapped) => unwrapped,
-                Err(error) => {
-                    failure = failure.or(Some(error));
-                    continue;
+            match self.keys.unwrap(&static_part.file_id, &wrapped) {
+                Ok(unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
+                    return Ok(unwrapped);
                 }
-            };
-            let bytes = page
-                .get(at..at + SLOT_LEN)
-                .and_then(|bytes| bytes.try_into().ok());
-            if bytes.is_some_and(|bytes| {
-                Slot::authentic(
-                    bytes,
-                    unwrapped.keys.header(),
-                    &self.record.volume_id,
-                    &static_bytes,
-                )
-            }) {
-                return Ok(FoundSlot {
-                    slot,
-                    at,
-                    unwrapped,
-                });
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
         // A key that can't be used is the user's to mend; anything else is damage.
@@ -190,6 +188,27 @@ impl<B: Backing> Volume<B> {
                 VolumeError::Key(error)
             }
             _ => VolumeError::damaged(what(), "no envelope slot of its header is authentic"),
+        })
+    }
+
+    /// Whether the slot at `at` is what the holder of the data key wrote there.
+    pub(super) fn is_authentic(
+        &self,
+        page: &[u8],
+        at: usize,
+        static_part: &StaticPart,
+        unwrapped: &Unwrapped,
+    ) -> bool {
+        let bytes = page
+            .get(at..at + SLOT_LEN)
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes.is_some_and(|bytes| {
+            Slot::authentic(
+                bytes,
+                unwrapped.keys.header(),
+                &self.record.volume_id,
+                &static_part.encode(),
+            )
         })
     }
 

@@ -206,6 +206,7 @@ impl<B: Backing> Volume<B> {
             read_only: options.read_only,
             lock: Mutex::new(lock),
             cut_off: Mutex::new(None),
+            moves: super::moves::Moves::default(),
             process: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),

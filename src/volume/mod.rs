@@ -21,6 +21,7 @@ mod lifecycle;
 mod links;
 mod listing;
 mod lookup;
+mod moves;
 mod namespace;
 mod nodes;
 mod open_file;
@@ -50,6 +51,7 @@ pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
+pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
@@ -114,6 +116,7 @@ pub struct Volume<B: Backing> {
     /// What of this volume is locked, for as long as it is open.
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
+    moves: moves::Moves<B>,
     generation: AtomicU64,
 }
 

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::error::{Result, VolumeError};
 use super::journal::Overlay;
 use super::journal::replay::FileReplay;
+use super::journal::write_back::Old;
 use super::keys::Unwrapped;
 use super::types::{HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
@@ -47,6 +48,8 @@ pub(super) struct OpenFile<B: Backing> {
     pub(super) unsealed: AtomicBool,
     /// Whether it was cut by a record of the journal, and is not known to be durable as that left it.
     pub(super) open_cut: AtomicBool,
+    /// What such a record replaced, when it failed and could not be put back.
+    pub(super) old: Mutex<Option<Old>>,
     /// Whether it is on the list of those to be written back.
     pub(super) queued: AtomicBool,
     /// Held while times are set, or kept over a write that is none of the users'. Also when they
@@ -82,6 +85,7 @@ impl<B: Backing> OpenFile<B> {
             home_dirty: AtomicBool::new(true),
             unsealed: AtomicBool::new(false),
             open_cut: AtomicBool::new(false),
+            old: Mutex::new(None),
             queued: AtomicBool::new(false),
             times: Mutex::new(0),
             path: OnceLock::new(),
@@ -375,16 +379,14 @@ impl<B: Backing> OpenFiles<B> {
         id
     }
 
-    /// Closes a handle; the file, when that was the last one and something of it waits.
-    pub(super) fn release(&self, id: HandleId) -> Result<Option<Arc<OpenFile<B>>>> {
+    /// Forgets a handle; its file, which has a user less when it is given back.
+    pub(super) fn release(&self, id: HandleId) -> Result<Arc<OpenFile<B>>> {
         let handle = self
             .handles
             .write()
             .remove(&id)
             .ok_or(VolumeError::BadHandle)?;
-        self.give_back(handle.file.node);
-        let file = handle.file;
-        Ok((file.lingers() && self.is_unused(&file)).then_some(file))
+        Ok(handle.file)
     }
 
     /// The open files.

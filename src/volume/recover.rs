@@ -6,8 +6,9 @@
 //! what authenticates is kept and the rest cut off. Then the state is sealed anew.
 
 use std::io::IoSlice;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Volume;
 use super::error::{Result, VolumeError};
@@ -294,18 +295,21 @@ impl<B: Backing> Volume<B> {
     /// After a crash: looks at every file that may be half written, and brings it in order. When
     /// all could be looked at, the volume is strict again: what is missing is damage. `goes_on` is
     /// asked before each file; the number of files that were looked into.
-    pub fn recover(&self, goes_on: &dyn Fn() -> bool) -> Result<u64> {
+    pub fn recover(&self, goes_on: &(dyn Fn() -> bool + Sync)) -> Result<u64> {
         self.check_writable()?;
         if !self.in_doubt() {
             return Ok(0);
         }
         let epochs = self.crashed.lock().clone();
-        let (mut looked, mut complete) = (0, true);
-        self.walk(&mut |met| {
+        let (looked, incomplete) = (AtomicU64::new(0), AtomicBool::new(false));
+        let failed = || incomplete.store(true, Ordering::Relaxed);
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.walk_parallel(threads, &|met| {
             let entry = match met {
                 Met::Entry(entry) => entry,
+                Met::Unreadable(_, VolumeError::NotFound) => return Ok(()),
                 Met::Unreadable(..) => {
-                    complete = false;
+                    failed();
                     return Ok(());
                 }
             };
@@ -313,32 +317,32 @@ impl<B: Backing> Volume<B> {
                 return Ok(());
             }
             if !goes_on() {
-                complete = false;
+                failed();
                 return Ok(());
             }
             match self.needs_recovery(&entry, &epochs) {
                 Ok(false) | Err(VolumeError::NotFound) => {}
                 Ok(true) => {
-                    looked += 1;
+                    looked.fetch_add(1, Ordering::Relaxed);
                     match self.acquire_at(entry.dir, entry.stored, &entry.stat, true) {
-                        Ok(file) => self.files.give_back(file.node),
+                        Ok(file) => self.done_with(&file),
                         // Damage is told of when the file is used.
                         Err(VolumeError::NotFound | VolumeError::Damaged { .. }) => {}
                         Err(error) => {
                             tracing::warn!(file = %entry.stored, %error, "recovery after a crash");
-                            complete = false;
+                            failed();
                         }
                     }
                 }
-                Err(_) => complete = false,
+                Err(_) => failed(),
             }
             Ok(())
         })?;
-        if complete {
+        if !incomplete.into_inner() {
             self.backing.sync_all()?;
             self.all_recovered(&epochs)?;
         }
-        Ok(looked)
+        Ok(looked.into_inner())
     }
 
     /// Whether the state of a file, unauthenticated, is one to be looked into.

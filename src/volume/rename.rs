@@ -88,6 +88,10 @@ impl<B: Backing> Volume<B> {
         if moved.kind() == Some(Kind::Dir) {
             self.is_young(node);
         }
+        self.moves.note(&to_dir, &to_name.entry);
+        if how == Rename::Exchange {
+            self.moves.note(&from_dir, &from_name.entry);
+        }
         Ok(())
     }
 

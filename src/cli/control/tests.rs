@@ -9,6 +9,7 @@ fn requests_have_a_settled_form() {
             Request::Rewrap {
                 to_key: Some("alias/x".into()),
                 dry_run: true,
+                max_rate: None,
             },
             r#"{"op":"rewrap","to_key":"alias/x","dry_run":true}"#,
         ),
@@ -25,6 +26,7 @@ fn requests_have_a_settled_form() {
     let short = Request::Rewrap {
         to_key: None,
         dry_run: false,
+        max_rate: None,
     };
     assert_eq!(
         serde_json::from_str::<Request>(r#"{"op":"rewrap"}"#).unwrap(),

@@ -230,6 +230,13 @@ impl<B: Backing> Engine<B> {
         if file.overlay.is_empty() && seal.is_none() && !open_cut {
             return Ok(None);
         }
+        {
+            let mut old = file.old.lock();
+            if let Some(pieces) = &*old {
+                self.put_back(file, pieces)?;
+                *old = None;
+            }
+        }
         let sequence = file.sequence.load(Ordering::Acquire);
         // Mostly durable already. Nobody writes to this file meanwhile.
         self.journal.sync(&self.backing, sequence)?;
@@ -408,10 +415,13 @@ impl<B: Backing> Engine<B> {
             .sync(&self.backing, appended.sequence)
             .and_then(|()| self.apply(file, extents, cipher_size));
         file.sequence.store(appended.sequence, Ordering::Release);
-        let closed = self
-            .backing
-            .sync_file(file.file(), true)
-            .and_then(|()| self.close_matter(file, id));
+        let closed = match *file.old.lock() {
+            Some(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            None => self
+                .backing
+                .sync_file(file.file(), true)
+                .and_then(|()| self.close_matter(file, id)),
+        };
         if let Err(error) = closed {
             // The record stays open until home is known to be durable, as it is now.
             tracing::warn!(%error, "a step of the journal stays open");
@@ -459,14 +469,28 @@ impl<B: Backing> Engine<B> {
             self.backing.truncate(file.file(), cipher_size)
         };
         write().inspect_err(|_| {
-            for (offset, bytes) in &old {
-                let _ = self
-                    .backing
-                    .write_at(file.file(), &mut [IoSlice::new(bytes)], *offset);
+            let old = Old { extents: old, size };
+            if self.put_back(file, &old).is_err() {
+                *file.old.lock() = Some(old);
             }
-            let _ = self.backing.truncate(file.file(), size);
         })
     }
+
+    /// Puts back what a step replaced that failed half-way.
+    fn put_back(&self, file: &OpenFile<B>, old: &Old) -> io::Result<()> {
+        for (offset, bytes) in &old.extents {
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(bytes)], *offset)?;
+        }
+        self.backing.truncate(file.file(), old.size)
+    }
+}
+
+/// What a step replaced, when that could not be put back yet: until then the step's record stays in
+/// the journal, and a replay would do the step after all.
+pub(in crate::volume) struct Old {
+    extents: Vec<(u64, Vec<u8>)>,
+    size: u64,
 }
 
 /// What was sent home of one file.
