@@ -220,6 +220,15 @@ impl Layout {
         }
     }
 
+    /// The size of the cipher file, for a layout that was checked before.
+    pub fn stored_size(self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Inline { len } => (INLINE_AT + len) as u64,
+            Self::Blocks { size } => Self::cipher_size(PlainOffset(size)).0,
+        }
+    }
+
     /// The size of a cipher file in blocks with `size` bytes of plaintext.
     pub fn cipher_size(size: PlainOffset) -> CipherOffset {
         let size = size.get();

@@ -88,6 +88,8 @@ impl<B: Backing> Volume<B> {
         if let Some(head) = &mut core.head {
             head.state.size = size;
         }
+        // The size below is looked at once more when its state is sealed.
+        file.unsealed.store(true, Ordering::Release);
     }
 
     /// Overwrites promised blocks: one record. The last of them may grow, within itself; `stored`

@@ -513,6 +513,7 @@ pub(in crate::volume) fn seal_state<B: Backing>(
         return Ok(()); // cut since
     }
     let inline = matches!(core.layout, Layout::Inline { .. });
+    let cipher_size = core.layout.stored_size();
     let Some(head) = &mut core.head else {
         return Ok(());
     };
@@ -525,6 +526,10 @@ pub(in crate::volume) fn seal_state<B: Backing>(
     {
         let _times = file.times.lock();
         let before = backing.stat_file(file.file())?;
+        if before.size != cipher_size {
+            // Taking back a failed write failed too.
+            backing.truncate(file.file(), cipher_size)?;
+        }
         backing.write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
         backing.set_times(
             At::File(file.file()),
