@@ -131,6 +131,91 @@ fn by_hand() {
     assert_eq!(failed, 0, "states in which something durable is lost");
 }
 
+/// States of each workload in each mode that the suite looks at.
+const STATES: usize = 3600;
+
+/// Cuts the power in a workload: nothing that was durable is lost, and nothing else is an error.
+fn survives(work: Work, mode: Mode, killed: bool) {
+    let plan = Plan {
+        mode,
+        killed,
+        states: STATES + 200, // they are spread over the record, with a remainder
+        seed: 0,
+        at: None,
+    };
+    let (report, told) = run(work, plan, 1..9, options);
+    println!("{} states", report.states);
+    assert_eq!(report.failed, 0, "{} states\n{told}", report.states);
+    // What was never durable may be gone there without a trace, and its directory's id with it.
+    if mode != Mode::Posix {
+        assert_eq!(report.alarms, 0, "{:?}", report.alarm);
+    }
+    // In order there are only so many.
+    let least = if mode == Mode::Prefix { 1000 } else { STATES };
+    assert!(report.states >= least, "{} states", report.states);
+}
+
+macro_rules! power_cuts {
+    ($($name:ident: $work:ident, $mode:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            survives(Work::$work, Mode::$mode, false);
+        })*
+
+        /// All that the suite looks at, those in order aside.
+        const ALL_STATES: usize = STATES * [$(Mode::$mode as usize),*].len();
+    };
+}
+
+power_cuts! {
+    random_operations_on_ext4: Random, Ext4;
+    random_operations_on_xfs: Random, Xfs;
+    random_operations_on_btrfs: Random, Btrfs;
+    random_operations_on_posix: Random, Posix;
+    overwrites_on_ext4: Overwrite, Ext4;
+    overwrites_on_xfs: Overwrite, Xfs;
+    overwrites_on_btrfs: Overwrite, Btrfs;
+    overwrites_on_posix: Overwrite, Posix;
+    renaming_over_on_ext4: RenameOver, Ext4;
+    renaming_over_on_xfs: RenameOver, Xfs;
+    renaming_over_on_btrfs: RenameOver, Btrfs;
+    renaming_over_on_posix: RenameOver, Posix;
+    rewrap_on_ext4: Rewrap, Ext4;
+    rewrap_on_xfs: Rewrap, Xfs;
+    rewrap_on_btrfs: Rewrap, Btrfs;
+    rewrap_on_posix: Rewrap, Posix;
+    a_full_disk_of_ext4: FullDisk, Ext4;
+    a_full_disk_of_xfs: FullDisk, Xfs;
+    a_full_disk_of_btrfs: FullDisk, Btrfs;
+    a_full_disk_of_posix: FullDisk, Posix;
+    sqlite_with_wal_on_ext4: SqliteWal, Ext4;
+    sqlite_with_wal_on_xfs: SqliteWal, Xfs;
+    sqlite_with_wal_on_btrfs: SqliteWal, Btrfs;
+    sqlite_with_wal_on_posix: SqliteWal, Posix;
+    sqlite_with_rollback_on_ext4: SqliteRollback, Ext4;
+    sqlite_with_rollback_on_xfs: SqliteRollback, Xfs;
+    sqlite_with_rollback_on_btrfs: SqliteRollback, Btrfs;
+    sqlite_with_rollback_on_posix: SqliteRollback, Posix;
+}
+
+const _: () = assert!(ALL_STATES >= 100_000);
+
+/// Every first part of what was written, the last call torn.
+#[test]
+fn each_prefix_of_each_workload() {
+    for work in Work::ALL {
+        survives(work, Mode::Prefix, false);
+    }
+}
+
+/// SIGKILL: everything that came back to the caller is there, synced or not.
+#[test]
+fn a_process_killed_after_each_call() {
+    for work in Work::ALL {
+        survives(work, Mode::Prefix, true);
+    }
+}
+
 /// Without a journal a block that is overwritten in place can be torn: the simulator must see that.
 fn losses_are_found(work: Work, mode: Mode, killed: bool) {
     let plan = Plan {

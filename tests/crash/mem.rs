@@ -35,6 +35,8 @@ struct State {
     used: u64,
     /// The clock: one microsecond for each call that changes something.
     now: u64,
+    /// Calls that change something until one fails, and with what.
+    fault: Option<(u32, i32)>,
 }
 
 /// An open directory.
@@ -316,12 +318,23 @@ impl Mem {
             capacity: None,
             used: 0,
             now,
+            fault: None,
         })))
     }
 
     /// Empties it.
     pub fn clear(&self) {
         self.0.lock().disk = Disk::new();
+    }
+
+    /// The `nth` call from now (1: the next) that changes something, or syncs, fails.
+    pub fn fail_nth(&self, nth: u32, errno: i32) {
+        self.0.lock().fault = Some((nth, errno));
+    }
+
+    /// Nothing fails any more; whether a fault was still to come.
+    pub fn no_faults(&self) -> bool {
+        self.0.lock().fault.take().is_some()
     }
 
     /// The process that had everything open is gone: its locks are free.
@@ -353,6 +366,23 @@ impl Mem {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
+    }
+
+    /// For a call that changes something.
+    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.0.lock();
+        match &mut state.fault {
+            Some((1, errno)) => {
+                let errno = *errno;
+                state.fault = None;
+                self::errno(errno)
+            }
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(state)
+            }
+            None => Ok(state),
+        }
     }
 
     fn opened(&self, state: &mut State, ino: Ino) -> Open {
@@ -448,7 +478,7 @@ impl Backing for Mem {
     }
 
     fn create_file(&self, dir: &MemDir, name: &EntryName, mode: u32) -> io::Result<MemFile> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let mode = libc::S_IFREG | mode & 0o7777;
         let ino = state.create(dir.ino, name, mode, Body::File(FileBody::default()))?;
         let open = self.opened(&mut state, ino);
@@ -493,7 +523,20 @@ impl Backing for Mem {
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return errno(libc::EFBIG);
         }
-        let mut state = self.state();
+        let mut state = match self.change() {
+            Ok(state) => state,
+            Err(error) => {
+                // Some of it is written all the same, by whole pages.
+                let mut state = self.state();
+                let middle = (offset + data.len() as u64 / 2) / PAGE as u64 * PAGE as u64;
+                let data: Arc<[u8]> = data[..middle.saturating_sub(offset) as usize].into();
+                let (ino, at) = (file.ino, offset);
+                if !data.is_empty() && state.capacity.is_none() {
+                    state.act(Op::Write { ino, at, data });
+                }
+                return Err(error);
+            }
+        };
         let mut result = Ok(());
         if let Some(capacity) = state.capacity {
             // What fits is written.
@@ -529,7 +572,7 @@ impl Backing for Mem {
         if i64::try_from(len).is_err() {
             return errno(libc::EFBIG);
         }
-        let mut state = self.state();
+        let mut state = self.change()?;
         let before = state.file(file.ino)?.used();
         state.act(Op::Truncate {
             ino: file.ino,
@@ -552,7 +595,7 @@ impl Backing for Mem {
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return errno(libc::EFBIG);
         }
-        let mut state = self.state();
+        let mut state = self.change()?;
         let before = state.file(file.ino)?.used();
         let (ino, at) = (file.ino, offset);
         match what {
@@ -611,29 +654,29 @@ impl Backing for Mem {
 
     fn sync_file(&self, file: &MemFile, data_only: bool) -> io::Result<()> {
         let ino = file.ino;
-        self.state().note(|| Op::SyncFile { ino, data_only });
+        self.change()?.note(|| Op::SyncFile { ino, data_only });
         Ok(())
     }
 
     fn sync_dir(&self, dir: &MemDir) -> io::Result<()> {
         let ino = dir.ino;
-        self.state().note(|| Op::SyncDir { ino });
+        self.change()?.note(|| Op::SyncDir { ino });
         Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.state().note(|| Op::SyncAll);
+        self.change()?.note(|| Op::SyncAll);
         Ok(())
     }
 
     fn mkdir(&self, dir: &MemDir, name: &EntryName, mode: u32) -> io::Result<()> {
         let mode = libc::S_IFDIR | mode & 0o7777;
         let body = Body::Dir(DirBody::new(dir.ino));
-        self.state().create(dir.ino, name, mode, body).map(drop)
+        self.change()?.create(dir.ino, name, mode, body).map(drop)
     }
 
     fn rmdir(&self, dir: &MemDir, name: &EntryName) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = state.find(dir.ino, name.as_bytes())?;
         match state.disk.dir(ino) {
             None => errno(libc::ENOTDIR),
@@ -646,7 +689,7 @@ impl Backing for Mem {
     }
 
     fn unlink(&self, dir: &MemDir, name: &EntryName) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = state.find(dir.ino, name.as_bytes())?;
         if state.disk.dir(ino).is_some() {
             return errno(libc::EISDIR);
@@ -663,7 +706,7 @@ impl Backing for Mem {
             return errno(libc::ENAMETOOLONG);
         }
         let body = Body::Symlink(target.to_vec());
-        self.state()
+        self.change()?
             .create(dir.ino, name, libc::S_IFLNK | 0o777, body)
             .map(drop)
     }
@@ -683,7 +726,7 @@ impl Backing for Mem {
         to_dir: &MemDir,
         to: &EntryName,
     ) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = state.find(from_dir.ino, from.as_bytes())?;
         state.check_free(to_dir.ino, to.as_bytes())?;
         if state.disk.dir(ino).is_some() {
@@ -707,7 +750,7 @@ impl Backing for Mem {
         to: &EntryName,
         how: Rename,
     ) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = state.find(from_dir.ino, from.as_bytes())?;
         if state.inode(to_dir.ino)?.names == 0 {
             return errno(libc::ENOENT);
@@ -778,13 +821,13 @@ impl Backing for Mem {
             Some(Kind::CharDevice | Kind::BlockDevice)
         );
         let rdev = if device { rdev } else { 0 };
-        self.state()
+        self.change()?
             .create_device(dir.ino, name, mode, Body::Special, rdev)
             .map(drop)
     }
 
     fn set_mode(&self, at: At<'_, Self>, mode: u32) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = Self::ino(&state, at)?;
         if matches!(state.inode(ino)?.body, Body::Symlink(_)) {
             return errno(libc::EOPNOTSUPP);
@@ -798,7 +841,7 @@ impl Backing for Mem {
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
             return errno(libc::EINVAL);
         }
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = Self::ino(&state, at)?;
         state.set_attr(ino, |inode| {
             inode.uid = uid.unwrap_or(inode.uid);
@@ -807,7 +850,7 @@ impl Backing for Mem {
     }
 
     fn set_times(&self, at: At<'_, Self>, atime: SetTime, mtime: SetTime) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = Self::ino(&state, at)?;
         let inode = state.inode(ino)?;
         let now = time_of(state.now + 1000);
@@ -832,7 +875,7 @@ impl Backing for Mem {
         value: &[u8],
         mode: XattrMode,
     ) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = Self::ino(&state, at)?;
         let inode = state.inode(ino)?;
         check_xattr(inode, name)?;
@@ -857,7 +900,7 @@ impl Backing for Mem {
     }
 
     fn remove_xattr(&self, at: At<'_, Self>, name: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.change()?;
         let ino = Self::ino(&state, at)?;
         let inode = state.inode(ino)?;
         check_xattr(inode, name)?;

@@ -349,6 +349,15 @@ impl Model {
             .push(value.map(<[u8]>::to_vec));
     }
 
+    /// An attribute has the value that it had before the last one, which failed.
+    pub fn take_xattr_back(&mut self, thing: Thing, name: &[u8]) {
+        if let Some(since) = self.file(thing).xattrs.get_mut(name)
+            && let [.., before, _] = &since[..]
+        {
+            since.push(before.clone());
+        }
+    }
+
     /// The bytes of a file now.
     pub fn bytes(&self, thing: Thing) -> &[u8] {
         match &self.things[thing] {
@@ -392,9 +401,10 @@ impl Model {
     }
 
     /// A file was synced: its bytes are durable; with `names` its names are too, and the way to
-    /// them.
+    /// them. fdatasync is that to a new file only: a rename is none of its business.
     pub fn synced(&mut self, thing: Thing, names: bool, data_only: bool) {
         let file = self.file(thing);
+        let names = names && (!data_only || !file.synced);
         file.synced();
         if !data_only {
             for since in file.xattrs.values_mut() {
@@ -657,7 +667,9 @@ fn check_open<B: Backing>(
             }
         }
         if !file.check_block(block, found) {
-            findings.wrong(format!("{shown}: block {block} is neither old nor new"));
+            findings.wrong(format!(
+                "{shown}, {size} bytes: block {block} is neither old nor new"
+            ));
         }
     }
     Ok(())

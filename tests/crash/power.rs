@@ -12,7 +12,7 @@
 //! | [`Mode::Posix`] | each call on its own, but for what it needs: calls on the same entry or for the same inode's names; a sync of a file covers the file, a sync of a directory its entries | on its own | any pages, any sectors torn |
 //!
 //! btrfs's sync of a directory covers the new directories in it with all that is in them. In all
-//! modes fdatasync leaves attributes and xattrs pending; pages are 4 KiB, and of each the
+//! modes fdatasync leaves attributes, xattrs and renames pending; pages are 4 KiB, and of each the
 //! disk has what it was after any of the writes to it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -486,6 +486,7 @@ impl Power {
         let own = |pending: &Pending| pending.ino() == Some(ino);
         let counts = |op: &Op| match op {
             Op::Attr { .. } | Op::Xattr { .. } => !data_only,
+            Op::Rename { .. } | Op::Link { .. } | Op::Unlink { .. } => !data_only,
             _ => true,
         };
         match self.mode {

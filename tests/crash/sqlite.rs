@@ -157,7 +157,7 @@ impl Stage {
         }
         match self {
             Self::World { world, .. } => {
-                world.unlink(ROOT, name.as_bytes());
+                world.unlink(ROOT, name.as_bytes())?;
                 if sync {
                     world.fsync_dir(ROOT)?;
                 }

@@ -25,6 +25,8 @@ pub enum Work {
     Rewrap,
     /// Any operations while there is hardly any space.
     FullDisk,
+    /// Any operations on a disk of which a call fails now and then.
+    FailingDisk,
     /// SQLite with a write-ahead log.
     SqliteWal,
     /// SQLite with a rollback journal.
@@ -32,12 +34,13 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Random,
         Self::Overwrite,
         Self::RenameOver,
         Self::Rewrap,
         Self::FullDisk,
+        Self::FailingDisk,
         Self::SqliteWal,
         Self::SqliteRollback,
     ];
@@ -64,6 +67,7 @@ pub fn record(work: Work, seed: u64, kms: &Arc<Kms>, options: fn() -> OpenOption
         Work::RenameOver => rename_over(&mut world, &mut rng),
         Work::Rewrap => overwrite(&mut world, &mut rng, 40, Some(kms)),
         Work::FullDisk => full_disk(&mut world, &mut rng),
+        Work::FailingDisk => failing_disk(&mut world, &mut rng),
         Work::SqliteWal => return super::sqlite::record(world, seed, "wal"),
         Work::SqliteRollback => {
             let modes = ["delete", "truncate", "persist"];
@@ -147,13 +151,10 @@ fn step(world: &mut World, known: &mut Known, rng: &mut SmallRng) -> Outcome<()>
             let target = vec![b't'; if long { 3900 } else { 40 }];
             world.symlink(dir, &name, &target).map(drop)
         }
-        20..26 if there.is_some() && !is_dir => {
-            world.unlink(dir, &name);
-            Ok(())
-        }
+        20..26 if there.is_some() && !is_dir => world.unlink(dir, &name),
         26..29 if is_dir && world.model().is_empty(there.unwrap_or_default()) => {
+            world.rmdir(dir, &name)?;
             known.dirs.retain(|dir| Some(*dir) != there);
-            world.rmdir(dir, &name);
             Ok(())
         }
         29..38 if is_file => {
@@ -301,18 +302,48 @@ fn full_disk(world: &mut World, rng: &mut SmallRng) {
         dirs: vec![ROOT],
         files: Vec::new(),
     };
-    random_some(world, rng, &mut known, 25);
+    random_some(world, rng, &mut known, 25, &[]);
     let free = rng.random_range(3..40);
     world.mem().set_free(free);
-    random_some(world, rng, &mut known, 60);
+    random_some(world, rng, &mut known, 60, &[libc::ENOSPC]);
+    // And it can be cleaned up.
+    for (dir, name, thing) in world.model().tree() {
+        if known.files.contains(&thing) && rng.random_bool(0.7) {
+            world.unlink(dir, &name).unwrap();
+        }
+    }
+    let (thing, data) = (world.create(ROOT, b"again").unwrap(), bytes(rng, 3000));
+    world.write(thing, 0, &data).unwrap();
 }
 
-fn random_some(world: &mut World, rng: &mut SmallRng, known: &mut Known, steps: usize) {
+fn failing_disk(world: &mut World, rng: &mut SmallRng) {
+    let mut known = Known {
+        dirs: vec![ROOT],
+        files: Vec::new(),
+    };
+    let errors = [libc::EIO, libc::ENOSPC, libc::EDQUOT];
+    for _ in 0..25 {
+        let (nth, errno) = (rng.random_range(1..12), errors[rng.random_range(0..3)]);
+        world.mem().fail_nth(nth, errno);
+        random_some(world, rng, &mut known, 4, &errors);
+    }
+    world.mem().no_faults();
+}
+
+/// Steps that may fail with these errors.
+fn random_some(
+    world: &mut World,
+    rng: &mut SmallRng,
+    known: &mut Known,
+    steps: usize,
+    errors: &[i32],
+) {
     for _ in 0..steps {
         match step(world, known, rng) {
             Ok(()) => {}
-            Err(VolumeError::Io(error)) if error.raw_os_error() == Some(libc::ENOSPC) => {}
-            Err(error) => panic!("{error}"),
+            Err(VolumeError::Io(error))
+                if errors.iter().any(|e| error.raw_os_error() == Some(*e)) => {}
+            Err(error) => panic!("{error}: {:?}", world.story.last()),
         }
     }
 }

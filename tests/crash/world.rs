@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::kit::{ALIAS, ME};
 use super::log::Op;
 use super::mem::Mem;
-use super::model::{self, Model, Thing};
+use super::model::{self, BLOCK, Model, Thing};
 
 /// What a step means for the model; told whether a sync of a file keeps its names.
 type Change = Box<dyn Fn(&mut Model, bool) + Send + Sync>;
@@ -267,22 +267,32 @@ impl World {
         made.map(drop)
     }
 
-    pub fn unlink(&mut self, dir: Thing, name: &[u8]) {
-        let own = name.to_vec();
+    pub fn unlink(&mut self, dir: Thing, name: &[u8]) -> Outcome<()> {
         self.tell(format!("unlink {dir}/{}", String::from_utf8_lossy(name)));
-        self.begin(move |model, _| model.unlink(dir, &own));
-        let node = self.node(dir);
-        // A full disk must not stand in the way of this.
-        self.volume.unlink(node, name).unwrap();
-        self.acknowledged();
+        self.removed(dir, name, |volume, node| volume.unlink(node, name))
     }
 
-    pub fn rmdir(&mut self, dir: Thing, name: &[u8]) {
-        let own = name.to_vec();
+    pub fn rmdir(&mut self, dir: Thing, name: &[u8]) -> Outcome<()> {
         self.tell(format!("rmdir {dir}/{}", String::from_utf8_lossy(name)));
+        self.removed(dir, name, |volume, node| volume.rmdir(node, name))
+    }
+
+    fn removed(
+        &mut self,
+        dir: Thing,
+        name: &[u8],
+        act: impl FnOnce(&Volume<Mem>, NodeId) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let own = name.to_vec();
+        let before = self.model.at(dir, name);
         self.begin(move |model, _| model.unlink(dir, &own));
-        self.volume.rmdir(self.node(dir), name).unwrap();
+        let done = act(&self.volume, self.node(dir));
+        if done.is_err() {
+            let own = name.to_vec();
+            self.end(move |model, _| model.put_back(dir, &own, before));
+        }
         self.acknowledged();
+        done
     }
 
     pub fn rename(&mut self, from: (Thing, &[u8]), to: (Thing, &[u8]), how: Rename) -> Outcome<()> {
@@ -327,19 +337,37 @@ impl World {
         let before = self.model.bytes(thing).to_vec();
         self.begin(move |model, _| change(model));
         let done = act(&self.volume, handle, self.node(thing));
+        // Readers see the newest bytes at once.
+        let mut found = vec![0; self.model.bytes(thing).len().max(before.len()) + 1];
+        let read = self.volume.read(handle, 0, &mut found);
+        let read = read.unwrap_or_else(|error| panic!("{:?}: {error}", self.story.last()));
+        found.truncate(read);
         if done.is_err() {
-            self.end(move |model, _| model.failed(thing, &before));
+            // Each block is old or new, and the size too.
+            let new = self.model.bytes(thing);
+            let size = |bytes: &[u8]| bytes.len() == read;
+            assert!(
+                size(&before) || size(new),
+                "{:?}: {read} bytes",
+                self.story.last()
+            );
+            for (i, block) in found.chunks(BLOCK).enumerate() {
+                let same = |bytes: &[u8]| {
+                    let start = (i * BLOCK).min(bytes.len());
+                    let there = &bytes[start..bytes.len().min(start + block.len())];
+                    block.starts_with(there) && block[there.len()..].iter().all(|byte| *byte == 0)
+                };
+                assert!(
+                    same(&before) || same(new),
+                    "{:?}: block {i}",
+                    self.story.last()
+                );
+            }
+            self.end(move |model, _| model.failed(thing, &found));
+        } else {
+            assert!(found == self.model.bytes(thing), "{:?}", self.story.last());
         }
         self.acknowledged();
-        // Readers see the newest bytes at once.
-        let right = self.model.bytes(thing);
-        let mut found = vec![0; right.len() + 1];
-        let read = self.volume.read(handle, 0, &mut found).unwrap();
-        assert!(
-            found[..read] == *right,
-            "{:?}: read back",
-            self.story.last()
-        );
         done
     }
 
@@ -358,10 +386,7 @@ impl World {
         match self.volume.close() {
             Ok(()) => self.end(|model, _| model.synced_all()),
             // Not clean then, but all there.
-            Err(VolumeError::Io(error)) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                self.mem.forget_holders();
-            }
-            Err(error) => panic!("unmounting: {error}"),
+            Err(_) => self.mem.forget_holders(),
         }
         self.open_again();
     }
@@ -376,6 +401,7 @@ impl World {
 
     fn open_again(&mut self) {
         let options = (self.options)();
+        self.mem.no_faults();
         let volume = Volume::open(self.mem.clone(), Arc::clone(&self.kms), options).unwrap();
         // What the old one would do on its end must not be done.
         std::mem::forget(std::mem::replace(&mut self.volume, volume));
@@ -451,6 +477,10 @@ impl World {
             Some(value) => self.volume.set_xattr(node, name, value, XattrMode::Any),
             None => self.volume.remove_xattr(node, name),
         };
+        if done.is_err() {
+            let own = name.to_vec();
+            self.end(move |model, _| model.take_xattr_back(thing, &own));
+        }
         self.acknowledged();
         done
     }
