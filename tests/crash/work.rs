@@ -308,7 +308,7 @@ fn full_disk(world: &mut World, rng: &mut SmallRng) {
     random_some(world, rng, &mut known, 60, &[libc::ENOSPC]);
     // And it can be cleaned up.
     for (dir, name, thing) in world.model().tree() {
-        if known.files.contains(&thing) && rng.random_bool(0.7) {
+        if known.files.contains(&thing) {
             world.unlink(dir, &name).unwrap();
         }
     }
