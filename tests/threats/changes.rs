@@ -16,6 +16,8 @@ pub struct Change {
     pub name: &'static str,
     /// In how many places it is tried.
     pub instances: usize,
+    /// The volume was not left cleanly: what was synced last is in its journal only.
+    pub crashed: bool,
     pub make: fn(&mut Case<'_>),
 }
 
@@ -23,7 +25,15 @@ const fn change(name: &'static str, instances: usize, make: fn(&mut Case<'_>)) -
     Change {
         name,
         instances,
+        crashed: false,
         make,
+    }
+}
+
+const fn after_a_crash(name: &'static str, instances: usize, make: fn(&mut Case<'_>)) -> Change {
+    Change {
+        crashed: true,
+        ..change(name, instances, make)
     }
 }
 
@@ -530,7 +540,82 @@ pub const ALL: &[Change] = &[
         fs::remove_file(case.control("mark")).unwrap();
         put(&case.at(BLOCKS), 4096 * 2, &[0; 4096]);
     }),
+    change("the journal removed", 1, |case| {
+        fs::remove_file(case.control("journal")).unwrap()
+    }),
+    change("a bit of the journal's header flipped", 6, |case| {
+        let path = case.control("journal");
+        flip(case, &path, 0, 1024);
+    }),
+    change("the journal filled with random bytes", 1, |case| {
+        let mut bytes = vec![0; 256 << 10];
+        rand::Rng::fill_bytes(&mut case.rng, &mut bytes);
+        fs::write(case.control("journal"), bytes).unwrap();
+    }),
+    change("the journal from an older copy", 1, |case| {
+        let old = case.scene.old.join(".envelopefs/journal");
+        fs::copy(old, case.control("journal")).unwrap();
+    }),
+    change("the journal of another volume", 1, |case| {
+        let other = case.scene.other.join(".envelopefs/journal");
+        fs::copy(other, case.control("journal")).unwrap();
+    }),
+    change("journal and mark from an older copy", 1, |case| {
+        for name in ["journal", "mark"] {
+            let old = case.scene.old.join(".envelopefs").join(name);
+            fs::copy(old, case.control(name)).unwrap();
+        }
+    }),
     change("the lock file changed", 1, |case| {
         fs::write(case.control("lock"), b"{\"pid\": 1}").unwrap();
+    }),
+    // A volume that was not left cleanly.
+    after_a_crash("after a crash: nothing", 1, |_| {}),
+    after_a_crash("after a crash: the journal removed", 1, |case| {
+        fs::remove_file(case.control("journal")).unwrap();
+    }),
+    after_a_crash("after a crash: the journal's header changed", 1, |case| {
+        let path = case.control("journal");
+        put(&path, 0, &[0x55; 1024]);
+    }),
+    after_a_crash(
+        "after a crash: a record of the journal changed",
+        6,
+        |case| {
+            let path = case.control("journal");
+            flip(case, &path, 4096 + 100, 4096 + 3000);
+        },
+    ),
+    after_a_crash(
+        "after a crash: the journal filled with random bytes",
+        1,
+        |case| {
+            let path = case.control("journal");
+            let mut bytes = vec![0; len(&path) as usize];
+            rand::Rng::fill_bytes(&mut case.rng, &mut bytes);
+            fs::write(path, bytes).unwrap();
+        },
+    ),
+    after_a_crash("after a crash: the journal from an older copy", 1, |case| {
+        let old = case.scene.old.join(".envelopefs/journal");
+        fs::copy(old, case.control("journal")).unwrap();
+    }),
+    after_a_crash("after a crash: the mark from before", 1, |case| {
+        let old = case.scene.now.join(".envelopefs/mark");
+        fs::copy(old, case.control("mark")).unwrap();
+    }),
+    after_a_crash("after a crash: the mark removed", 1, |case| {
+        fs::remove_file(case.control("mark")).unwrap();
+    }),
+    after_a_crash(
+        "after a crash: a file that was not open cut short",
+        1,
+        |case| {
+            let path = case.at(INLINE);
+            resize(&path, len(&path) - 1);
+        },
+    ),
+    after_a_crash("after a crash: an entry zeroed", 1, |case| {
+        put(&case.at("/dir1/dir3/file38"), 1024 + 32, &[0; 32]);
     }),
 ];

@@ -11,7 +11,8 @@ use envelopefs::backing::{Os, XattrMode};
 use envelopefs::kms::{KeyRef, Via};
 use envelopefs::maintain::{self, Silent, rewrap::RewrapOptions};
 use envelopefs::volume::{
-    FallocateMode, Kind, NodeId, OpenMode, OpenOptions, SetAttr, Volume, VolumeError,
+    FallocateMode, JOURNAL_SIZE_LEAST, JournalMode, Kind, NodeId, OpenMode, OpenOptions, SetAttr,
+    Volume, VolumeError,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -52,10 +53,13 @@ pub struct Scene {
     pub now: PathBuf,
     pub old: PathBuf,
     pub other: PathBuf,
+    /// A copy as a crash leaves it.
+    crashed: PathBuf,
     /// Plaintext path → path in the cipher directory.
     pub places: BTreeMap<String, PathBuf>,
-    /// What is in it now.
+    /// What is in it now, and in the one after a crash.
     right: Tree,
+    crashed_right: Tree,
     /// Every block that was ever in a file, by place: nothing else may ever be read.
     authentic: HashSet<(usize, Vec<u8>)>,
 }
@@ -192,6 +196,19 @@ fn go_on(volume: &Volume<Os>, kit: &Kit) {
     maintain::rewrap::run(volume, &RewrapOptions::default(), &Silent).unwrap();
 }
 
+fn options(read_only: bool) -> OpenOptions {
+    OpenOptions {
+        read_only,
+        journal: JournalMode::Manual,
+        journal_size: JOURNAL_SIZE_LEAST,
+        ..OpenOptions::default()
+    }
+}
+
+fn open(kit: &Kit, read_only: bool) -> Result<Volume<Os>, VolumeError> {
+    Volume::open(kit.os(), Arc::clone(&kit.kms), options(read_only))
+}
+
 impl Scene {
     pub fn new() -> Self {
         let kit = Kit::new();
@@ -201,7 +218,7 @@ impl Scene {
         let mut places = BTreeMap::new();
         let mut right = Tree::new();
         for copied in [&old, &now] {
-            let volume = kit.open();
+            let volume = open(&kit, false).unwrap();
             if copied == &old {
                 fill(&volume);
             } else {
@@ -216,8 +233,26 @@ impl Scene {
             copy(&work, copied);
         }
 
+        // Overwrites that were synced, and the power fails.
+        let crashed = base.join("crashed");
+        let volume = open(&kit, false).unwrap();
+        for i in [6, 30, 46, 78] {
+            let node = find(&volume, &format!("{}/file{i}", DIRS[i % DIRS.len()]));
+            let handle = volume.open_file(&ME, node, OpenMode::READ_WRITE).unwrap();
+            volume
+                .write(handle, 5000, &pattern(9000, 0x77 ^ i as u8), false)
+                .unwrap();
+            volume.fsync(handle, true).unwrap();
+            volume.release(handle).unwrap();
+        }
+        copy(&work, &crashed);
+        let crashed_right = tree(&volume);
+        keep(&crashed_right, &mut authentic);
+        volume.close().unwrap();
+        drop(volume);
+
         let another = Kit::new();
-        let volume = another.open();
+        let volume = open(&another, false).unwrap();
         for (i, size) in SIZES.into_iter().enumerate() {
             let bytes = pattern(size.max(1), i as u8);
             create(&volume, NodeId::ROOT, &format!("file{i}"), &bytes);
@@ -231,8 +266,10 @@ impl Scene {
             now,
             old,
             other,
+            crashed,
             places,
             right,
+            crashed_right,
             authentic,
         }
     }
@@ -243,7 +280,14 @@ impl Scene {
             .map(|instance| {
                 let dir = self.kit.cipher();
                 fs::remove_dir_all(&dir).unwrap();
-                copy(&self.now, &dir);
+                copy(
+                    if change.crashed {
+                        &self.crashed
+                    } else {
+                        &self.now
+                    },
+                    &dir,
+                );
                 let mut case = Case {
                     scene: self,
                     dir,
@@ -252,8 +296,8 @@ impl Scene {
                 };
                 (change.make)(&mut case);
                 // As one would look at a backup; then mounted, which may write.
-                let first = self.outcome(change.name, true);
-                let then = self.outcome(change.name, false);
+                let first = self.outcome(change, true);
+                let then = self.outcome(change, false);
                 assert_eq!(first, then, "{}: mounted for writing", change.name);
                 (instance, first)
             })
@@ -261,17 +305,17 @@ impl Scene {
     }
 
     /// Opens the volume and looks at all of it.
-    fn outcome(&self, change: &str, read_only: bool) -> Found {
-        let options = OpenOptions {
-            read_only,
-            ..OpenOptions::default()
-        };
+    fn outcome(&self, change: &Change, read_only: bool) -> Found {
         let found = |read: &str, fsck: &str| Found {
             read: read.to_owned(),
             fsck: fsck.to_owned(),
         };
-        let opened = Volume::open(self.kit.os(), Arc::clone(&self.kit.kms), options);
-        let Ok(volume) = opened else {
+        let right = if change.crashed {
+            &self.crashed_right
+        } else {
+            &self.right
+        };
+        let Ok(volume) = open(&self.kit, read_only) else {
             return found("refused", "found");
         };
         let tree = tree(&volume);
@@ -284,14 +328,15 @@ impl Scene {
                 assert!(
                     self.authentic.contains(&(block, bytes.to_vec()))
                         || bytes.iter().all(|byte| *byte == 0),
-                    "{change}: {path}, block {block}: bytes that nobody wrote"
+                    "{}: {path}, block {block}: bytes that nobody wrote",
+                    change.name
                 );
             }
         }
         let fsck_found = !report.is_ok_and(|report| report.is_clean());
         let refused = tree.values().any(Result::is_err);
-        let same = tree == self.right;
-        let missing = self.right.keys().any(|path| !tree.contains_key(path));
+        let same = tree == *right;
+        let missing = right.keys().any(|path| !tree.contains_key(path));
         let read = match (refused, same) {
             (true, _) => "refused",
             (_, true) => "harmless",
