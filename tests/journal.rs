@@ -262,8 +262,10 @@ fn only_what_was_promised_goes_through_the_journal() {
         volume.write(handle, i * 1024, &pattern(1024, 1), false).unwrap();
     }
     volume.write(handle, 0, &pattern(9000, 2), false).unwrap();
-    assert_eq!(used(), 0, "nobody was promised any of it");
+    assert!(used() < 4096, "nobody was promised any of it: offers of entries, no data");
     volume.fsync(handle, true).unwrap();
+    volume.write_back().unwrap();
+    assert_eq!(used(), 0);
     let syncs = volume.status().journal_syncs;
     volume.write(handle, 20_480, &pattern(9000, 3), false).unwrap();
     assert_eq!(used(), 0, "blocks behind what was promised");

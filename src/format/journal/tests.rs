@@ -124,6 +124,7 @@ fn a_mark_survives_and_every_changed_byte_is_seen() {
     let mark = Mark {
         in_use: true,
         epoch: 5,
+        generation: 8,
         journal: true,
         crashed: vec![1, 2, u64::MAX],
     };
