@@ -14,7 +14,7 @@
 //! before the nonce as associated data. The key is HKDF-SHA-256 of the volume's journal key with
 //! salt = volume id ‖ epoch and info = "envelopefs journal epoch".
 
-use super::{FileId, FormatError, PAGE, VolumeId, field};
+use super::{ENTRY_LEN, Entry, FileId, FormatError, PAGE, VolumeId, field};
 use crate::crypto::{AeadKey, NONCE_LEN, Sealed, TAG_LEN, hkdf_sha256};
 use crate::secret::Key256;
 
@@ -187,7 +187,7 @@ pub enum Resize {
 ///
 /// ```text
 ///  0  magic "EJR1"          4
-///  4  kind                  1   1 change, 2 done: the records of this file before it are at home
+///  4  kind                  1   1 change, 2 done: the records of this file before it are at home, 3 offer
 ///  5  size                  1   0 as it is, 1 at least, 2 exactly
 ///  6  extents               2   n
 ///  8  length                4   of the whole record, a multiple of 4
@@ -233,6 +233,36 @@ pub enum RecordKind {
     Change,
     /// What earlier records of this file say is at home.
     Done,
+    /// Blocks that nobody was promised are about to be overwritten in place. Each extent stands at
+    /// a block's place in the cipher file, and has the new entry and length: should the process end
+    /// before the entry is written, the block can be read all the same.
+    Offer,
+}
+
+/// Bytes that an offer says of a block: its new entry, and its new length.
+pub const OFFER_LEN: usize = ENTRY_LEN + 4;
+
+/// What an offer says of a block.
+pub fn offer(entry: &Entry, len: usize) -> [u8; OFFER_LEN] {
+    let mut out = [0; OFFER_LEN];
+    out[..ENTRY_LEN].copy_from_slice(&entry.encode());
+    out[ENTRY_LEN..].copy_from_slice(&(len as u32).to_le_bytes());
+    out
+}
+
+/// Reads [`offer`].
+///
+/// # Errors
+/// [`FormatError`] for bytes that no writer writes.
+pub fn parse_offer(bytes: &[u8]) -> Result<(Entry, usize), FormatError> {
+    let wrong = FormatError::Malformed("an offer");
+    let entry = Entry::parse(&field(bytes, 0)?)?.ok_or(wrong)?;
+    let len = u32::from_le_bytes(field(bytes, ENTRY_LEN)?) as usize;
+    if bytes.len() == OFFER_LEN && len <= PAGE {
+        Ok((entry, len))
+    } else {
+        Err(wrong)
+    }
 }
 
 /// A record that is being put together.
@@ -263,6 +293,7 @@ impl RecordBuilder {
         bytes[4] = match kind {
             RecordKind::Change => 1,
             RecordKind::Done => 2,
+            RecordKind::Offer => 3,
         };
         bytes[5] = size;
         bytes[6..8].copy_from_slice(&(extents as u16).to_le_bytes());
@@ -381,6 +412,7 @@ impl JournalRecord {
             kind: match head[4] {
                 1 => RecordKind::Change,
                 2 => RecordKind::Done,
+                3 => RecordKind::Offer,
                 _ => return Err(wrong),
             },
             file: FileId(field(head, 32)?),

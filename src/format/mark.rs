@@ -9,10 +9,14 @@ use crate::secret::Key256;
 pub const EPOCHS_MOST: usize = 32;
 /// The most bytes of a mark.
 pub const MARK_MAX: usize = HEAD + 8 * EPOCHS_MOST + MAC_LEN;
+/// The space that each of the two marks has in the file: one sector, which is old or new.
+pub const MARK_SPACE: usize = 512;
+
+const _: () = assert!(MARK_MAX <= MARK_SPACE);
 
 const MAGIC: [u8; 8] = *b"ENVLPMRK";
 const VERSION: u16 = 1;
-const HEAD: usize = 24;
+const HEAD: usize = 32;
 const MAC_LEN: usize = 32;
 /// What the whole mark of a volume without a journal was, its MAC behind it.
 const OLD_CLEAN: &[u8] = b"clean\n";
@@ -27,9 +31,13 @@ const OLD_IN_USE: &[u8] = b"in use\n";
 /// 11  journal               1   1: there is a journal of this epoch
 /// 12  number of epochs      4   at most 32
 /// 16  epoch                 8   the last opening for writing, random, not 0
-/// 24  epochs                    8 each: those that ended in a crash and are not all recovered yet, oldest first
+/// 24  generation            8   counts the writes of the mark
+/// 32  epochs                    8 each: those that ended in a crash and are not all recovered yet, oldest first
 ///  .  MAC                  32   HMAC-SHA-256 under the record key over "mark" and all before it
 /// ```
+///
+/// It stands twice in its file, at 0 and at 512: an even generation in the first place, an odd one in the
+/// second. The valid one with the higher generation counts.
 ///
 /// A mark of the text "clean" or "in use" and a line feed, with its MAC, is that of a volume that never had a journal.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,6 +46,8 @@ pub struct Mark {
     pub in_use: bool,
     /// The last opening for writing; 0 when there was none with a journal.
     pub epoch: u64,
+    /// Counts the writes of the mark.
+    pub generation: u64,
     /// There is a journal of that epoch.
     pub journal: bool,
     /// Openings that ended in a crash, and after which not every file has been looked at yet.
@@ -55,12 +65,35 @@ impl Mark {
         out.extend_from_slice(&[u8::from(self.in_use), u8::from(self.journal)]);
         out.extend_from_slice(&(crashed.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
         for epoch in crashed {
             out.extend_from_slice(&epoch.to_le_bytes());
         }
         let tag = mac(record_key, &[b"mark", &out]);
         out.extend_from_slice(&tag);
         out
+    }
+
+    /// Where a mark of this generation stands in its file.
+    pub fn place(&self) -> u64 {
+        self.generation % 2 * MARK_SPACE as u64
+    }
+
+    /// Reads the file of a mark: the newest that is authentic.
+    pub fn open_file(bytes: &[u8], record_key: &Key256) -> Result<Self, FormatError> {
+        if bytes.len() < 2 * MARK_SPACE {
+            return Self::open(bytes, record_key);
+        }
+        let marks = bytes.chunks(MARK_SPACE).take(2).map(|space| {
+            let count = u32::from_le_bytes(field(space, 12)?) as usize;
+            let len = HEAD + 8 * count.min(EPOCHS_MOST) + MAC_LEN;
+            Self::open(&space[..len], record_key)
+        });
+        let mut failure = FormatError::Short;
+        marks
+            .filter_map(|mark| mark.inspect_err(|error| failure = *error).ok())
+            .max_by_key(|mark| mark.generation)
+            .ok_or(failure)
     }
 
     /// Parses and authenticates a mark.
@@ -93,6 +126,7 @@ impl Mark {
             in_use: text[10] == 1,
             journal: text[11] == 1,
             epoch: u64::from_le_bytes(field(text, 16)?),
+            generation: u64::from_le_bytes(field(text, 24)?),
             crashed: epochs
                 .as_chunks::<8>()
                 .0

@@ -32,7 +32,7 @@ pub use header::{
     StaticPart, Suite,
 };
 pub use ids::{FileId, VolumeId};
-pub use mark::{EPOCHS_MOST, MARK_MAX, Mark};
+pub use mark::{EPOCHS_MOST, MARK_MAX, MARK_SPACE, Mark};
 pub use record::{FEATURE_JOURNAL, NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
 pub use slot::{KeyRole, SLOT_LEN, SLOT_MAC_AT, Slot, WRAPPED_KEYS_MAX, WrappedKey};
 pub use state::{STATE_LEN, State, StateFlags};

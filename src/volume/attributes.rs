@@ -59,9 +59,7 @@ impl<B: Backing> Volume<B> {
             }
             Ok(())
         })?;
-        if let Some(file) = self.files.of_node(node) {
-            file.home_dirty.store(true, Ordering::Release);
-        }
+        self.meta_changed(node);
         if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
             self.inode_changed(node);
         }
@@ -77,7 +75,14 @@ impl<B: Backing> Volume<B> {
         }
         if let Some(file) = self.files.of_node(node) {
             file.unprivileged.store(false, Ordering::Relaxed);
-            file.home_dirty.store(true, Ordering::Release);
+            file.meta_dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Attributes or names of a node changed: an fsync of it has something to do.
+    pub(super) fn meta_changed(&self, node: NodeId) {
+        if let Some(file) = self.files.of_node(node) {
+            file.meta_dirty.store(true, Ordering::Release);
         }
     }
 

@@ -19,8 +19,9 @@ impl<B: Backing> Volume<B> {
     /// together share.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
         let handle = self.files.handle(handle)?;
-        self.sync_open(&handle.file, data_only)?;
-        self.sync_above(handle.file.node)
+        // The way to the file first: a crash in between leaves no entry that can't be read.
+        self.sync_above(handle.file.node)?;
+        self.sync_open(&handle.file, data_only)
     }
 
     fn sync_open(&self, file: &Arc<OpenFile<B>>, data_only: bool) -> Result<()> {
@@ -29,19 +30,23 @@ impl<B: Backing> Volume<B> {
         }
         // What goes home from now on is not covered by this sync, so it is promised before: who
         // overwrites it meanwhile does so in the journal.
-        let (promised, id) = {
+        let (dirty, meta, size, id) = {
             let mut core = file.core.write();
             let dirty = file.home_dirty.swap(false, Ordering::AcqRel);
+            let meta = !data_only && file.meta_dirty.swap(false, Ordering::AcqRel);
             if dirty {
                 core.promise();
             }
-            (dirty.then(|| core.layout.size()), core.file_id())
+            (dirty, meta, core.layout.size(), core.file_id())
         };
-        if let Some(size) = promised {
-            if let Err(error) = self.backing.sync_file(file.file(), data_only) {
-                file.home_dirty.store(true, Ordering::Release);
-                return Err(error.into());
-            }
+        if (dirty || meta)
+            && let Err(error) = self.backing.sync_file(file.file(), data_only)
+        {
+            file.home_dirty.fetch_or(dirty, Ordering::AcqRel);
+            file.meta_dirty.fetch_or(meta, Ordering::AcqRel);
+            return Err(error.into());
+        }
+        if dirty {
             let mut core = file.core.write();
             if file.open_cut.load(Ordering::Acquire)
                 && file.overlay.is_empty()
@@ -86,15 +91,26 @@ impl<B: Backing> Volume<B> {
         })
     }
 
-    /// Makes a directory's entries durable, and its own place.
+    /// Makes a directory's entries durable, with the ids of new directories among them, and its
+    /// own place.
     pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
+        let young: Vec<NodeId> = self.young.lock().iter().copied().collect();
+        for child in young {
+            let parent = self.nodes.get(child).and_then(|child| child.location());
+            if parent.is_some_and(|(parent, _)| parent == node) {
+                let dir = self.dir(child)?;
+                self.backing.sync_dir(&dir.dir)?;
+            }
+        }
+        self.sync_above(node)?;
         let dir = self.dir(node)?;
         self.backing.sync_dir(&dir.dir)?;
-        self.sync_above(node)
+        self.young.lock().remove(&node);
+        Ok(())
     }
 
-    /// A directory was made or has another name: until it is synced, what is in it may not be found
-    /// after a crash.
+    /// A directory was made or has another name, or a long name was made in it: until it is synced,
+    /// what is in it may not be found after a crash.
     pub(super) fn is_young(&self, node: NodeId) {
         let mut young = self.young.lock();
         if young.len() < super::YOUNG_MOST {
@@ -114,26 +130,28 @@ impl<B: Backing> Volume<B> {
         if self.young.lock().is_empty() {
             return Ok(());
         }
+        let mut way = Vec::new();
         let mut at = node;
-        let mut deep = 0;
         while let Some((parent, _)) = self.nodes.get(at).and_then(|node| node.location()) {
-            // The name of a young directory is in its parent, its id in itself.
-            let (child, above) = {
-                let young = self.young.lock();
-                (young.contains(&at), young.contains(&parent))
-            };
-            if child || above {
-                let dir = self.dir(parent)?;
-                self.backing.sync_dir(&dir.dir)?;
-            }
-            if child {
-                self.young.lock().remove(&at);
-            }
-            deep += 1;
-            if parent == NodeId::ROOT || deep > 1 << 16 {
+            way.push((at, parent));
+            if parent == NodeId::ROOT || way.len() > 1 << 16 {
                 break;
             }
             at = parent;
+        }
+        // From the root down, so that a directory is there before what is in it.
+        for (child, parent) in way.into_iter().rev() {
+            // The name of a young directory is in its parent, its id in itself.
+            let due = {
+                let young = self.young.lock();
+                young.contains(&child) || young.contains(&parent)
+            };
+            if due {
+                let dir = self.dir(parent)?;
+                self.backing.sync_dir(&dir.dir)?;
+                // Its own name was synced a step before; that of the root is not ours.
+                self.young.lock().remove(&parent);
+            }
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::Volume;
 use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
 use super::open_file::{Core, Head, OpenFile, Pages};
 use super::types::NodeId;
+use super::Volume;
 use crate::backing::Backing;
 use crate::content::{EntryPage, GroupIndex, Layout};
 use crate::format::{
@@ -89,7 +89,8 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::damaged(what(), "it was cut while being read"));
         }
         let (mut head, doubtful) = self.open_head(&page[..read], layout, &what)?;
-        if doubtful || (self.in_doubt() && head.state.size != layout.size()) {
+        let offered = self.offers.contains_key(&head.static_part.file_id);
+        if doubtful || offered || (self.in_doubt() && head.state.size != layout.size()) {
             layout = self.recover_file(&open, &page[..read], &mut head, layout, doubtful)?;
         } else if head.state.size != layout.size() {
             let (right, is) = (head.state.size, layout.size());

@@ -10,10 +10,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
-use super::journal::replay::{FileReplay, Found};
-use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
 use super::keys::{DataKeys, is_current, key_of, volume_context};
 use super::nodes::Nodes;
+use super::journal::replay::{FileReplay, Found, Offers, Replays};
+use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
 use super::open_file::{OpenFile, OpenFiles};
 use super::record_io::{CONTROL_DIR, Control, Holder, TARGETS};
 use super::status::Counters;
@@ -180,7 +180,7 @@ impl<B: Backing> Volume<B> {
             .values()
             .map(|replay| (replay.inode, Arc::clone(replay)))
             .collect();
-        Ok(Self {
+        let volume = Self {
             names: Names::new(&secrets.names, mode),
             keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
@@ -194,7 +194,9 @@ impl<B: Backing> Volume<B> {
             dirs: Dirs::new(most_dirs()),
             files,
             engine,
+            mark_generation: AtomicU64::new(left.mark.generation.wrapping_add(1)),
             replays: left.replays,
+            offers: left.offers,
             replayed_sizes,
             epoch,
             doubt: AtomicBool::new(!left.crashed.is_empty()),
@@ -212,7 +214,11 @@ impl<B: Backing> Volume<B> {
                 rustix::process::getegid().as_raw(),
             ),
             backing,
-        })
+        };
+        if !volume.read_only {
+            volume.recover_offered(&left.offered);
+        }
+        Ok(volume)
     }
 
     /// Sets who is told when open files are cut off from their key.
@@ -268,6 +274,7 @@ impl<B: Backing> Volume<B> {
     fn set_mark(&self, in_use: bool) -> Result<()> {
         let mark = Mark {
             in_use,
+            generation: self.mark_generation.fetch_add(1, Ordering::Relaxed) + 1,
             epoch: self.epoch,
             journal: self.engine.is_some(),
             crashed: self.crashed.lock().clone(),
@@ -367,7 +374,10 @@ impl<B: Backing> Volume<B> {
 struct Left {
     mark: Mark,
     /// What the journal says, when it can't go home.
-    replays: HashMap<FileId, Arc<FileReplay>>,
+    replays: Replays,
+    offers: HashMap<FileId, Offers>,
+    /// Files that were being overwritten in place: their stored paths.
+    offered: Vec<Vec<u8>>,
     /// Epochs that ended in a crash.
     crashed: Vec<u64>,
     damage: Vec<String>,
@@ -419,7 +429,7 @@ impl Left {
         match found {
             Some(found) if found.is_of(epoch) => {
                 if read_only {
-                    left.replays = found.collect(backing)?;
+                    (left.replays, left.offers) = found.collect(backing)?;
                 } else {
                     let done = found.apply(backing, root)?;
                     backing.sync_all()?;
@@ -431,6 +441,7 @@ impl Left {
                             "the journal was replayed"
                         );
                     }
+                    (left.offers, left.offered) = (done.offers, done.offered);
                 }
             }
             // It was replayed; the mark was not written any more.
@@ -472,6 +483,7 @@ fn begin<B: Backing>(
     };
     let mark = Mark {
         in_use: true,
+        generation: left.mark.generation.wrapping_add(1),
         epoch,
         journal: journal.is_some(),
         crashed: left.crashed.clone(),

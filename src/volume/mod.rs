@@ -7,7 +7,7 @@
 //! - `nodes`, `dirs`, `lookup`: from a node to its place below. `namespace`, `rename`, `listing`,
 //!   `links`, `attributes`, `xattrs`: the operations on names and inodes.
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
-//! - `journal`, `overwrite`, `durable`, `recover`: what makes a crash harmless. [`journal`] tells how.
+//! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
 mod dirs;
@@ -31,6 +31,7 @@ mod read;
 mod record_io;
 mod recover;
 mod rename;
+mod repair;
 mod resize;
 mod rewrap;
 mod status;
@@ -48,10 +49,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 pub use error::{Result, VolumeError};
-pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
+pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
+pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use record_io::{CONTROL_DIR, Holder};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
@@ -100,6 +102,8 @@ pub struct Volume<B: Backing> {
     /// What a journal that can't go home says, by file; and by inode, for sizes.
     replays: HashMap<FileId, Arc<journal::replay::FileReplay>>,
     replayed_sizes: HashMap<u64, Arc<journal::replay::FileReplay>>,
+    /// Entries of blocks that were being overwritten in place at a crash.
+    offers: HashMap<FileId, journal::replay::Offers>,
     /// This opening for writing; 0 when it is for reading only.
     epoch: u64,
     /// Epochs that ended in a crash, after which not every file has been looked at.
@@ -118,6 +122,8 @@ pub struct Volume<B: Backing> {
     cut_off: Mutex<Option<CutOff>>,
     moves: moves::Moves<B>,
     generation: AtomicU64,
+    /// That of the mark.
+    mark_generation: AtomicU64,
 }
 
 impl<B: Backing> Volume<B> {

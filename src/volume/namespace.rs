@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
-use super::lookup::{DIR_ID, StoredName};
+use super::lookup::{DIR_ID, DIR_ID_COPY, StoredName};
 use super::open_file::{Core, OpenFile, Pages};
 use super::types::{Attr, Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{At, Backing, EntryName, Kind, Rename, Stat};
@@ -28,9 +28,11 @@ impl<B: Backing> Volume<B> {
         };
         match self.backing.symlink(&dir.dir, sidecar, full) {
             // Left by an earlier entry of this name; its text is the same.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            other => Ok(other?),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other?,
         }
+        self.is_young(dir.node);
+        Ok(())
     }
 
     /// Removes the full form of a long name whose entry is gone. One that stays is harmless.
@@ -184,6 +186,8 @@ impl<B: Backing> Volume<B> {
                 let made = self.backing.open_dir(&dir.dir, &temporary)?;
                 self.backing
                     .symlink(&made, &DIR_ID, DirId::random().to_text().as_ref())?;
+                // Another name costs no inode. Not every filesystem links symlinks.
+                let _ = self.backing.link(&made, &DIR_ID, &made, &DIR_ID_COPY);
                 self.give_to(caller, inherit, At::Dir(&made), None)?;
                 if mode & 0o300 != 0o300 {
                     let now = self.backing.stat_dir(&made)?.mode;

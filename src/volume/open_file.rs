@@ -44,6 +44,8 @@ pub(super) struct OpenFile<B: Backing> {
     pub(super) sequence: AtomicU64,
     /// Whether the cipher file may hold something that an fsync must make durable.
     pub(super) home_dirty: AtomicBool,
+    /// Whether its attributes or names may be newer than what an fsync made durable.
+    pub(super) meta_dirty: AtomicBool,
     /// Whether the state at home lags behind, and waits for a sync to be written.
     pub(super) unsealed: AtomicBool,
     /// Whether it was cut by a record of the journal, and is not known to be durable as that left it.
@@ -83,6 +85,7 @@ impl<B: Backing> OpenFile<B> {
             sequence: AtomicU64::new(0),
             // What was written before it was opened may not be durable either.
             home_dirty: AtomicBool::new(true),
+            meta_dirty: AtomicBool::new(true),
             unsealed: AtomicBool::new(false),
             open_cut: AtomicBool::new(false),
             old: Mutex::new(None),

@@ -4,15 +4,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::RwLockReadGuard;
+
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::journal::Engine;
 use super::journal::overlay::{Pending, PendingBytes};
-use super::open_file::{Core, OpenFile};
+use super::open_file::{Core, Head, OpenFile};
 use super::write::Plan;
 use crate::backing::{Allocate, At, Backing, SetTime};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
-use crate::format::journal::{RecordBuilder, RecordKind, Resize};
+use crate::format::journal::{RecordBuilder, RecordKind, Resize, offer};
 use crate::format::{ENTRIES_AT, Entry, INLINE_AT, PAGE, STATE_AT, State, StateFlags};
 
 thread_local! {
@@ -65,6 +67,63 @@ impl<B: Backing> Volume<B> {
             self.cut_fresh(file, core, stored);
         }
         result
+    }
+
+    /// Writes fresh blocks behind promised ones, of which the last is not full: the fresh ones first,
+    /// since they are taken back by one cut.
+    pub(super) fn write_behind(
+        &self,
+        file: &Arc<OpenFile<B>>,
+        core: &mut Core,
+        offset: PlainOffset,
+        data: &[u8],
+    ) -> Result<()> {
+        let size = core.layout.size();
+        if offset.block().0 > BlockIndex::count_of(size) {
+            self.mark_sparse(file, core)?;
+        }
+        self.write_blocks(file, core, offset, data, None, None)?;
+        self.fill_last(file, core, size)
+            .inspect_err(|_| self.cut_fresh(file, core, size))
+    }
+
+    /// Extends a promised file with a hole.
+    pub(super) fn grow_promised(
+        &self,
+        file: &Arc<OpenFile<B>>,
+        core: &mut Core,
+        new: u64,
+    ) -> Result<()> {
+        let size = core.layout.size();
+        self.backing.truncate(file.file(), blocks_size(new)?)?;
+        let steps = |core: &mut Core| {
+            if BlockIndex::count_of(new) > BlockIndex::count_of(size) {
+                self.mark_sparse(file, core)?;
+            }
+            core.layout = Layout::Blocks { size: new };
+            if let Some(head) = &mut core.head {
+                head.state.size = new;
+            }
+            file.unsealed.store(true, Ordering::Release);
+            self.fill_last(file, core, size)
+        };
+        steps(core).inspect_err(|_| self.cut_fresh(file, core, size))
+    }
+
+    /// Extends the last block of a file that had `stored` bytes with zeros, now that it isn't the
+    /// last any more, or has more bytes.
+    fn fill_last(&self, file: &Arc<OpenFile<B>>, core: &mut Core, stored: u64) -> Result<()> {
+        let full = stored.next_multiple_of(PAGE as u64).min(core.layout.size());
+        if full <= stored {
+            return Ok(());
+        }
+        let at = PlainOffset::new(stored).map_err(VolumeError::range)?;
+        let (group, place) = at.block().0.place();
+        if matches!(self.entry_page(file, group)?.get(place), Ok(None)) {
+            return Ok(()); // a hole stays one at any length
+        }
+        let zeros = [0; PAGE];
+        self.overwrite(file, core, at, &zeros[..(full - stored) as usize], stored)
     }
 
     /// Takes back fresh blocks at the end of a file, down to a size whose last block was left alone.
@@ -120,15 +179,7 @@ impl<B: Backing> Volume<B> {
         }
         let stated = (head.home_size, head.state.seals);
         super::write::CIPHER.with_borrow_mut(|cipher| {
-            self.seal_range(
-                file,
-                head,
-                &plan,
-                data,
-                None,
-                (&mut pages, &mut state),
-                cipher,
-            )?;
+            self.seal_range(file, head, &plan, data, None, (&mut pages, &mut state), cipher)?;
             let state_bytes = ((state.size, state.seals) != stated)
                 .then(|| state.seal(head.unwrapped.keys.content()));
             let grown = plan.new_size > before;
@@ -185,14 +236,11 @@ impl<B: Backing> Volume<B> {
                 self.touch(file)?;
             }
             engine.queue(file);
-            let appended = engine
-                .journal
-                .append(&self.backing, record)
-                .inspect_err(|_| {
-                    if grown && let Ok(len) = blocks_size(before) {
-                        let _ = self.backing.truncate(file.file(), len);
-                    }
-                })?;
+            let appended = engine.journal.append(&self.backing, record).inspect_err(|_| {
+                if grown && let Ok(len) = blocks_size(before) {
+                    let _ = self.backing.truncate(file.file(), len);
+                }
+            })?;
             RECORD.set(appended.buffer);
             file.sequence.store(appended.sequence, Ordering::Release);
             file.overlay.update(|pendings| {
@@ -220,6 +268,35 @@ impl<B: Backing> Volume<B> {
         };
         engine.nudge();
         Ok(())
+    }
+
+    /// Notes with which entries blocks can be read that are about to be overwritten in place, for
+    /// when the process ends half-way. To be held until the entries are written.
+    pub(super) fn offer(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        blocks: &[(BlockIndex, Entry, usize)],
+    ) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+        let Some(engine) = self.engine.as_ref().filter(|_| !blocks.is_empty()) else {
+            return Ok(None);
+        };
+        let path = file.path_or(|| self.path_hint(file.node));
+        let mut record = RecordBuilder::new(
+            RECORD.take(),
+            RecordKind::Offer,
+            (&head.static_part.file_id, file.inode, path),
+            Resize::Keep,
+            blocks.len(),
+        );
+        for (block, entry, len) in blocks {
+            record.extent(block.data_at().0, &offer(entry, *len));
+        }
+        let under_way = engine.under_way.read();
+        let appended = engine.journal.append(&self.backing, record)?;
+        RECORD.set(appended.buffer);
+        engine.nudge();
+        Ok(Some(under_way))
     }
 
     /// A write changes the modification time, also when it doesn't go home yet.
@@ -384,14 +461,11 @@ impl<B: Backing> Volume<B> {
                 self.touch(file)?;
             }
             engine.queue(file);
-            let appended = engine
-                .journal
-                .append(&self.backing, record)
-                .inspect_err(|_| {
-                    if state.size > before {
-                        let _ = self.backing.truncate(file.file(), cipher_size(before));
-                    }
-                })?;
+            let appended = engine.journal.append(&self.backing, record).inspect_err(|_| {
+                if state.size > before {
+                    let _ = self.backing.truncate(file.file(), cipher_size(before));
+                }
+            })?;
             RECORD.set(appended.buffer);
             file.sequence.store(appended.sequence, Ordering::Release);
             file.overlay.update(|pendings| {
@@ -429,7 +503,10 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::Stale);
         };
         let size = plain.len() as u64;
-        let state = State { size, ..head.state };
+        let state = State {
+            size,
+            ..head.state
+        };
         let keys = &head.unwrapped.keys;
         let mut cipher = vec![0; plain.len()];
         let entry = keys.seal_block(BlockIndex(0), None, plain, &mut cipher);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, VolumeError};
 use super::journal::JOURNAL_SIZE_LEAST;
 use crate::backing::{Allocate, Backing, EntryName, OpenFile};
-use crate::format::{Mark, RECORD_MAX, VolumeRecord, VolumeSecrets};
+use crate::format::{MARK_SPACE, Mark, RECORD_MAX, VolumeRecord, VolumeSecrets};
 
 /// The directory in a cipher directory that is the volume's own.
 pub const CONTROL_DIR: EntryName = EntryName::literal(".envelopefs");
@@ -149,9 +149,14 @@ impl<'a, B: Backing> Control<'a, B> {
         let file = self
             .backing
             .open_file(&self.dir, &LOCK, OpenFile::READ_WRITE)?;
-        self.backing.truncate(&file, 0)?;
-        self.backing
-            .write_at(&file, &mut [IoSlice::new(&text)], 0)?;
+        // Who holds it is a help, no more: a full disk must not keep anybody out.
+        let told = self
+            .backing
+            .truncate(&file, 0)
+            .and_then(|()| self.backing.write_at(&file, &mut [IoSlice::new(&text)], 0));
+        if let Err(error) = told {
+            tracing::debug!(%error, "telling who holds the volume");
+        }
         Ok(lock)
     }
 
@@ -165,8 +170,22 @@ impl<'a, B: Backing> Control<'a, B> {
         Ok(self.backing.lock(&self.dir, &LOCK, true)?.is_none())
     }
 
+    /// Writes the mark: in the place that the one before it has not. No space is needed for that,
+    /// so it works on a full disk too.
     pub(super) fn set_mark(&self, mark: &Mark, secrets: &VolumeSecrets) -> Result<()> {
-        self.replace(&MARK, &mark.seal(&secrets.record))
+        let mut bytes = mark.seal(&secrets.record);
+        bytes.resize(MARK_SPACE, 0);
+        let file = match self.backing.open_file(&self.dir, &MARK, OpenFile::READ_WRITE) {
+            Ok(file) if self.backing.stat_file(&file)?.size >= 2 * MARK_SPACE as u64 => file,
+            Ok(_) => return self.replace(&MARK, &bytes.repeat(2)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return self.replace(&MARK, &bytes.repeat(2));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let bufs = &mut [IoSlice::new(&bytes)];
+        self.backing.write_at(&file, bufs, mark.place())?;
+        Ok(self.backing.sync_file(&file, false)?)
     }
 
     /// The mark. One that is missing or forged says nothing, so nothing is read leniently.
@@ -175,7 +194,7 @@ impl<'a, B: Backing> Control<'a, B> {
     /// What is wrong with it.
     pub(super) fn mark(&self, secrets: &VolumeSecrets) -> std::result::Result<Mark, String> {
         let bytes = self.read(&MARK).map_err(|error| error.to_string())?;
-        Mark::open(&bytes, &secrets.record).map_err(|error| error.to_string())
+        Mark::open_file(&bytes, &secrets.record).map_err(|error| error.to_string())
     }
 
     /// The journal file, if there is one.
@@ -214,8 +233,8 @@ impl<'a, B: Backing> Control<'a, B> {
                         self.backing.truncate(&file, length)?;
                         break;
                     }
-                    Some(libc::ENOSPC | libc::EDQUOT) if length > JOURNAL_SIZE_LEAST => {
-                        length = (length / 2).max(JOURNAL_SIZE_LEAST);
+                    Some(libc::ENOSPC | libc::EDQUOT) if length > have.max(JOURNAL_SIZE_LEAST) => {
+                        length = (length / 2).max(have).max(JOURNAL_SIZE_LEAST);
                     }
                     _ => return Err(error.into()),
                 },

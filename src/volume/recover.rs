@@ -14,10 +14,10 @@ use super::Volume;
 use super::error::{Result, VolumeError};
 use super::open_file::{Head, OpenFile};
 use super::walk::Met;
-use crate::backing::{At, Backing, Kind, SetTime};
+use crate::backing::{At, Backing, EntryName, Kind, SetTime};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
 use crate::format::{
-    ENTRIES_AT, HEADER_LEN, INLINE_AT, INLINE_MAX, PAGE, STATE_AT, State, StateFlags,
+    ENTRIES_AT, Entry, HEADER_LEN, INLINE_AT, INLINE_MAX, PAGE, STATE_AT, State, StateFlags,
 };
 
 /// What a file comes to.
@@ -27,6 +27,8 @@ pub(super) struct Found {
     inline: Vec<u8>,
     /// Blocks that were lost, and read as zeros.
     lost: Vec<BlockIndex>,
+    /// Blocks with the entries that fit what is there.
+    mended: Vec<(BlockIndex, Entry)>,
 }
 
 impl Found {
@@ -35,6 +37,7 @@ impl Found {
             layout: Layout::Empty,
             inline: Vec::new(),
             lost: Vec::new(),
+            mended: Vec::new(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Found {
             layout: Layout::Inline { len: inline.len() },
             inline,
             lost: Vec::new(),
+            mended: Vec::new(),
         }
     }
 }
@@ -79,7 +83,8 @@ impl<B: Backing> Volume<B> {
                 None => self.look_at_blocks(file, head, size, doubtful)?,
             },
         };
-        let changed = found.layout != layout || !found.lost.is_empty();
+        let changed =
+            found.layout != layout || !found.lost.is_empty() || !found.mended.is_empty();
         if changed {
             tracing::warn!(
                 file = %self.cipher_path(file.node),
@@ -90,6 +95,12 @@ impl<B: Backing> Volume<B> {
             );
         }
         if self.read_only {
+            for (block, entry) in &found.mended {
+                let (group, place) = block.place();
+                let mut page = EntryPage::clone(&*self.entry_page(file, group)?);
+                page.set(place, Some(entry));
+                file.pages.put(Arc::new(page));
+            }
             head.lost = found.lost;
             head.state.size = found.layout.size();
         } else {
@@ -148,9 +159,15 @@ impl<B: Backing> Volume<B> {
                 format!("it should have {sealed} bytes and has {size}"),
             ));
         }
-        let first = if doubtful { 0 } else { sealed / PAGE as u64 };
+        let offered = self.offers.contains_key(&head.static_part.file_id);
+        let first = if doubtful || offered {
+            0
+        } else {
+            sealed / PAGE as u64
+        };
         let after = BlockIndex::count_of(size);
         let mut lost: Vec<BlockIndex> = Vec::new();
+        let mut mended: Vec<(BlockIndex, Entry)> = Vec::new();
         let mut end = size;
         let mut block = BlockIndex(first);
         let mut buffer = Vec::new();
@@ -181,19 +198,17 @@ impl<B: Backing> Volume<B> {
                 if head.unwrapped.keys.open_block(here, &entry, data).is_ok() {
                     continue;
                 }
-                // The last block as it was when it was sealed?
-                let short = here.len_in(sealed);
-                let was_last = (1..scratch.len()).contains(&short)
-                    && sealed - here.plain_start() == short as u64;
-                if was_last
-                    && head
-                        .unwrapped
-                        .keys
-                        .open_block(here, &entry, &mut scratch[..short])
-                        .is_ok()
-                {
-                    end = sealed;
-                    break 'groups;
+                let other = self.other_form(head, here, &entry, &scratch[..data.len()]);
+                if let Some((right, len)) = other {
+                    mended.push((here, right));
+                    if len < data.len() {
+                        end = here.plain_start() + len as u64;
+                        break 'groups;
+                    }
+                    continue;
+                }
+                if !doubtful && here.next().plain_start() <= sealed {
+                    continue; // damage, to be told of when it is read
                 }
                 lost.push(here);
                 if !doubtful {
@@ -204,10 +219,9 @@ impl<B: Backing> Volume<B> {
         }
         // What is missing at the end is cut off; never below what was sealed.
         if doubtful {
-            while lost
-                .last()
-                .is_some_and(|last| last.plain_start() < end && end <= last.next().plain_start())
-            {
+            while lost.last().is_some_and(|last| {
+                last.plain_start() < end && end <= last.next().plain_start()
+            }) {
                 end = lost.pop().map_or(end, BlockIndex::plain_start);
             }
         } else if let Some(first) = lost.pop() {
@@ -220,7 +234,40 @@ impl<B: Backing> Volume<B> {
             layout: Layout::Blocks { size: end },
             inline: Vec::new(),
             lost,
+            mended,
         })
+    }
+
+    /// Another form in which a block's bytes authenticate, and its length: by an entry that was
+    /// offered before the block was overwritten in place; or as the last block that it was before
+    /// the file was extended, when what extends it was lost (then zeros follow its ciphertext).
+    fn other_form(
+        &self,
+        head: &Head,
+        block: BlockIndex,
+        entry: &Entry,
+        data: &[u8],
+    ) -> Option<(Entry, usize)> {
+        let keys = &head.unwrapped.keys;
+        let opens = |entry: &Entry, len: usize| {
+            let mut scratch = [0; PAGE];
+            let scratch = &mut scratch[..len];
+            scratch.copy_from_slice(&data[..len]);
+            keys.open_block(block, entry, scratch).is_ok()
+        };
+        let offers = self.offers.get(&head.static_part.file_id);
+        if let Some((offered, len)) = offers.and_then(|offers| offers.get(&block))
+            && (1..=data.len()).contains(len)
+            && opens(offered, *len)
+        {
+            return Some((*offered, *len));
+        }
+        let zeros = data.iter().rev().take_while(|&&byte| byte == 0).count();
+        // Ciphertext ends in zeros by chance, now and then.
+        let least = data.len() - zeros;
+        (least.max(1)..data.len().min(least + 17))
+            .find(|&len| opens(entry, len))
+            .map(|len| (*entry, len))
     }
 
     /// Writes what was found: holes and size first, then, when that is durable, the state.
@@ -239,7 +286,7 @@ impl<B: Backing> Volume<B> {
                 Layout::Inline { len } => (INLINE_AT + len) as u64,
                 Layout::Blocks { size } => {
                     let size = PlainOffset::new(size).map_err(VolumeError::range)?;
-                    self.drop_lost(file, &found.lost, size.get())?;
+                    self.mend_entries(file, found, size.get())?;
                     Layout::cipher_size(size).0
                 }
             };
@@ -255,8 +302,11 @@ impl<B: Backing> Volume<B> {
                 ..head.state
             };
             let bytes = state.seal(head.unwrapped.keys.content());
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            self.backing.write_at(
+                file.file(),
+                &mut [IoSlice::new(&bytes)],
+                STATE_AT as u64,
+            )?;
             head.state = state;
             head.holes = sparse;
         }
@@ -268,19 +318,32 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    /// Makes holes of lost blocks, and of what stands behind the end in its group.
-    fn drop_lost(&self, file: &OpenFile<B>, lost: &[BlockIndex], size: u64) -> Result<()> {
+    /// Writes the entries of what was found: holes for lost blocks, and for what stands behind the
+    /// end in its group.
+    fn mend_entries(&self, file: &OpenFile<B>, found: &Found, size: u64) -> Result<()> {
         let end = BlockIndex::count_of(size);
         let (last_group, _) = BlockIndex(end.0.saturating_sub(1)).place();
-        let mut groups: Vec<GroupIndex> = lost.iter().map(|block| block.place().0).collect();
+        let mended = found.mended.iter().map(|(block, _)| block);
+        let mut groups: Vec<GroupIndex> = found
+            .lost
+            .iter()
+            .chain(mended)
+            .map(|block| block.place().0)
+            .collect();
         groups.push(last_group);
+        groups.sort_unstable();
         groups.dedup();
         for group in groups {
             let mut page = EntryPage::clone(&*self.entry_page(file, group)?);
             for place in 0..group.blocks() {
                 let block = BlockIndex(group.first_block().0 + place as u64);
-                if block >= end || lost.binary_search(&block).is_ok() {
+                if block >= end || found.lost.binary_search(&block).is_ok() {
                     page.set(place, None);
+                }
+            }
+            for (block, entry) in &found.mended {
+                if page.holds(*block) && *block < end {
+                    page.set(block.place().1, Some(entry));
                 }
             }
             let (at, entries) = page.span(0..group.blocks());
@@ -345,6 +408,34 @@ impl<B: Backing> Volume<B> {
         Ok(looked.into_inner())
     }
 
+    /// Looks at the files that were being overwritten in place when a process ended, by their
+    /// stored paths: only now is it known with which entries.
+    pub(super) fn recover_offered(&self, paths: &[Vec<u8>]) {
+        for path in paths {
+            let open = || {
+                let names: Vec<EntryName> = path
+                    .split(|&byte| byte == b'/')
+                    .map(EntryName::new)
+                    .collect::<std::io::Result<_>>()?;
+                let Some((name, dirs)) = names.split_last() else {
+                    return Ok(());
+                };
+                let mut dir = self.backing.root()?;
+                for name in dirs {
+                    dir = self.backing.open_dir(&dir, name)?;
+                }
+                let stat = self.backing.stat(&dir, name)?;
+                let file = self.acquire_at(&dir, name, &stat, true)?;
+                self.done_with(&file);
+                Ok::<(), VolumeError>(())
+            };
+            if let Err(error) = open() {
+                let path = path.escape_ascii();
+                tracing::warn!(%path, %error, "recovery after a crash");
+            }
+        }
+    }
+
     /// Whether the state of a file, unauthenticated, is one to be looked into.
     fn needs_recovery(&self, entry: &super::Visit<'_, B>, epochs: &[u64]) -> Result<bool> {
         let file =
@@ -357,8 +448,7 @@ impl<B: Backing> Volume<B> {
         let Ok((size, epoch)) = State::peek(&header[STATE_AT.min(read)..read]) else {
             return Ok(true);
         };
-        let fits =
-            Layout::of_cipher_size(entry.stat.size).is_ok_and(|layout| layout.size() == size);
+        let fits = Layout::of_cipher_size(entry.stat.size).is_ok_and(|layout| layout.size() == size);
         Ok(!fits || epochs.contains(&epoch))
     }
 }

@@ -85,6 +85,7 @@ impl<B: Backing> Volume<B> {
         }
         let node = self.node_id(moved.ino);
         self.nodes.rename(node, names.0, names.1);
+        self.meta_changed(node);
         if moved.kind() == Some(Kind::Dir) {
             self.is_young(node);
         }

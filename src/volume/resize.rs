@@ -97,6 +97,9 @@ impl<B: Backing> Volume<B> {
         if new.get() <= size {
             return Ok(());
         }
+        if size < core.fresh_from() {
+            return self.grow_promised(file, core, new.get());
+        }
         self.stretch_last(file, core, size, new.get())?;
         if BlockIndex::count_of(new.get()) > BlockIndex::count_of(size) {
             self.mark_sparse(file, core)?;
@@ -227,6 +230,7 @@ impl<B: Backing> Volume<B> {
         plain: Option<&[u8]>,
     ) -> Result<()> {
         let (group, place) = last.place();
+        let mut under_way = None;
         if let (Some(plain), Some(head)) = (plain, &core.head) {
             let mut cipher = [0; PAGE];
             let cipher = &mut cipher[..plain.len()];
@@ -236,12 +240,14 @@ impl<B: Backing> Volume<B> {
                 .keys
                 .seal_block(last, before.as_ref(), plain, cipher);
             page.set(place, Some(&entry));
+            under_way = self.offer(file, head, &[(last, entry, plain.len())])?;
             self.backing
                 .write_at(file.file(), &mut [IoSlice::new(cipher)], last.data_at().0)?;
         }
         let (at, entries) = page.span(place..group.blocks());
         self.backing
             .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
+        drop(under_way);
         Ok(())
     }
 
@@ -437,7 +443,10 @@ impl<B: Backing> Volume<B> {
             .backing
             .seek(file.file(), crate::backing::Seek::Data, from)?
             .map(|at| GroupIndex::at(at).first_block());
-        Ok(below.into_iter().chain(file.overlay.next_data(block)).min())
+        Ok(below
+            .into_iter()
+            .chain(file.overlay.next_data(block))
+            .min())
     }
 
     /// Copies a range between two open files (or within one); the number of bytes copied.

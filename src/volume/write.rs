@@ -92,8 +92,9 @@ impl<B: Backing> Volume<B> {
                 .checked_add((i * engine.journal.piece()) as u64)
                 .ok_or(VolumeError::FileTooLarge)?;
             let mut core = handle.file.core.write();
-            // A file that is new needs no room in the journal.
-            let _room = if core.fresh {
+            // What is new and behind the end needs no room in the journal.
+            let appends = from >= core.layout.size().next_multiple_of(PAGE as u64);
+            let _room = if core.fresh && appends {
                 None
             } else {
                 drop(core);
@@ -146,6 +147,9 @@ impl<B: Backing> Volume<B> {
             }
             Layout::Inline { .. } => self.outgrow(file, core, offset, data),
             Layout::Blocks { size } => {
+                if !core.fresh && offset.get() >= core.fresh_from() && size < core.fresh_from() {
+                    return self.write_behind(file, core, offset, data);
+                }
                 self.fill_gap(file, core, size, offset)?;
                 let result = self.write_range(file, core, offset, data);
                 if result.is_err() && core.layout.size() > size {
@@ -367,6 +371,15 @@ impl<B: Backing> Volume<B> {
         let rewritten = known.is_some() || fresh.is_some();
         CIPHER.with_borrow_mut(|cipher| {
             let mut pages = self.pages_of(file, &plan, rewritten)?;
+            // Blocks that have a form already: those before the old end.
+            let old_end = if rewritten { 0 } else { BlockIndex::count_of(plan.old_size).0 };
+            let overwritten: Vec<BlockIndex> = (plan.first.0..old_end.min(plan.last.0 + 1))
+                .map(BlockIndex)
+                .filter(|block| {
+                    let page = pages.iter().find(|page| page.holds(*block));
+                    page.is_some_and(|page| !matches!(page.get(block.place().1), Ok(None)))
+                })
+                .collect();
             let mut state = head.state;
             state.size = plan.new_size;
             if fresh.is_some() && plan.first > BlockIndex(0) {
@@ -381,12 +394,28 @@ impl<B: Backing> Volume<B> {
                 (&mut pages, &mut state),
                 cipher,
             )?;
+            let offers: Vec<_> = overwritten
+                .into_iter()
+                .filter_map(|block| {
+                    let page = pages.iter().find(|page| page.holds(block))?;
+                    let entry = page.get(block.place().1).ok().flatten()?;
+                    Some((block, entry, block.len_in(plan.new_size)))
+                })
+                .collect();
+            let _under_way = self.offer(file, head, &offers)?;
             // In a file that was promised, the state waits until what it covers is durable.
             let state_bytes = (stated && (rewritten || state != head.state))
                 .then(|| state.seal(head.unwrapped.keys.content()));
             let state_bytes = state_bytes.as_ref();
-            let written =
-                self.write_below(file, &plan, &pages, state_bytes, fresh, rewritten, cipher);
+            let written = self.write_below(
+                file,
+                &plan,
+                &pages,
+                state_bytes,
+                fresh,
+                rewritten,
+                cipher,
+            );
             if let Err(error) = written {
                 if !rewritten {
                     self.take_back(file, head, &plan, &pages, cipher, stated);
@@ -409,12 +438,7 @@ impl<B: Backing> Volume<B> {
     }
 
     /// Copies of the entry pages that the write changes.
-    pub(super) fn pages_of(
-        &self,
-        file: &OpenFile<B>,
-        plan: &Plan,
-        rewritten: bool,
-    ) -> Result<Vec<EntryPage>> {
+    pub(super) fn pages_of(&self, file: &OpenFile<B>, plan: &Plan, rewritten: bool) -> Result<Vec<EntryPage>> {
         let (first, last) = (plan.first.place().0, plan.last.place().0);
         let from = if rewritten { GroupIndex(0) } else { first };
         let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);
@@ -515,7 +539,8 @@ impl<B: Backing> Volume<B> {
         let page_0 = pages
             .first()
             .filter(|page| rewritten && page.group() == GroupIndex(0));
-        let in_one = rewritten && plan.first == BlockIndex(0);
+        // Bytes that stand in page 0 until now are there until their new place has them.
+        let in_one = fresh.is_some() && plan.first == BlockIndex(0);
         if let (true, Some(page), Some(state)) = (in_one, page_0, state_bytes) {
             // Page 0 and the data behind it, in one.
             bufs.push(IoSlice::new(start));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::backing::{At, Backing, EntryName, Kind, OpenFile as How, SetTime};
 use crate::format::journal::{
     JOURNAL_HEADER_LEN, JOURNAL_RECORD_MAX, JournalHeader, JournalKey, JournalRecord, RECORD_HEAD,
-    RING_AT, RecordKind, Resize,
+    RING_AT, RecordKind, Resize, parse_offer,
 };
-use crate::format::{FileId, STATIC_LEN, StaticPart, VolumeId};
+use crate::content::BlockIndex;
+use crate::format::{Entry, FileId, STATIC_LEN, StaticPart, VolumeId};
 use crate::secret::Key256;
 use crate::volume::record_io::CONTROL_DIR;
 
@@ -23,8 +24,14 @@ pub(in crate::volume) struct Found<B: Backing> {
     key: JournalKey,
 }
 
+/// The newest entry and length that each block was offered.
+pub(in crate::volume) type Offers = HashMap<BlockIndex, (Entry, usize)>;
+
+/// What is overlaid on files.
+pub(in crate::volume) type Replays = HashMap<FileId, Arc<FileReplay>>;
+
 /// What became of a journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(in crate::volume) struct Replayed {
     /// Records that were replayed.
     pub(in crate::volume) records: u64,
@@ -32,6 +39,9 @@ pub(in crate::volume) struct Replayed {
     pub(in crate::volume) files: u64,
     /// Files that are no more.
     pub(in crate::volume) gone: u64,
+    /// What was offered; and the stored paths of those files.
+    pub(in crate::volume) offers: HashMap<FileId, Offers>,
+    pub(in crate::volume) offered: Vec<Vec<u8>>,
 }
 
 /// What is overlaid on one file that can't be written to.
@@ -139,8 +149,9 @@ impl<B: Backing> Found<B> {
     ) -> io::Result<Option<JournalRecord>> {
         let most = self.header.length.saturating_sub(at);
         let head_len = RECORD_HEAD.min(most as usize);
-        let read =
-            |buffer: &mut [u8], at| backing.read_at(&self.file, &mut [IoSliceMut::new(buffer)], at);
+        let read = |buffer: &mut [u8], at| {
+            backing.read_at(&self.file, &mut [IoSliceMut::new(buffer)], at)
+        };
         let got = read(&mut buffer[..head_len], at)?;
         let Ok(len) = JournalRecord::peek(&buffer[..got], self.header.epoch, sequence) else {
             return Ok(None);
@@ -166,9 +177,7 @@ impl<B: Backing> Found<B> {
             Ok(())
         })?;
         self.each(backing, &mut |record, bytes| {
-            let closed = done
-                .get(&record.file)
-                .is_some_and(|&at| record.sequence <= at);
+            let closed = done.get(&record.file).is_some_and(|&at| record.sequence <= at);
             if closed { Ok(()) } else { sink(record, bytes) }
         })
     }
@@ -177,9 +186,14 @@ impl<B: Backing> Found<B> {
     pub(in crate::volume) fn collect(
         &self,
         backing: &B,
-    ) -> io::Result<HashMap<FileId, Arc<FileReplay>>> {
+    ) -> io::Result<(Replays, HashMap<FileId, Offers>)> {
         let mut files: HashMap<FileId, FileReplay> = HashMap::new();
+        let mut offers = HashMap::new();
         self.open_records(backing, &mut |record, bytes| {
+            if record.kind == RecordKind::Offer {
+                take_offers(&mut offers, record, bytes);
+                return Ok(());
+            }
             let file = files.entry(record.file).or_default();
             file.inode = record.inode;
             for &(offset, at, len) in &record.extents {
@@ -188,16 +202,24 @@ impl<B: Backing> Found<B> {
             file.resize(record.resize);
             Ok(())
         })?;
-        Ok(files
+        let files = files
             .into_iter()
             .map(|(id, file)| (id, Arc::new(file)))
-            .collect())
+            .collect();
+        Ok((files, offers))
     }
 
     /// Writes everything home. Durable when the caller has synced.
     pub(in crate::volume) fn apply(&self, backing: &B, root: &B::Dir) -> io::Result<Replayed> {
         let mut places: HashMap<FileId, Place> = HashMap::new();
-        self.open_records(backing, &mut |record, _| {
+        let mut offers = HashMap::new();
+        let mut changed = HashSet::new();
+        self.open_records(backing, &mut |record, bytes| {
+            if record.kind == RecordKind::Offer {
+                take_offers(&mut offers, record, bytes);
+            } else {
+                changed.insert(record.file);
+            }
             let place = places.entry(record.file).or_default();
             place.inode = record.inode;
             if !record.path.is_empty() {
@@ -205,13 +227,25 @@ impl<B: Backing> Found<B> {
             }
             Ok(())
         })?;
+        // After a kill the records may be in the page cache only: nothing durable is overwritten
+        // before they are.
+        backing.sync_file(&self.file, true)?;
         let mut homes = Homes::find(backing, root, places)?;
+        let found = homes.places.keys();
         let mut report = Replayed {
-            files: homes.places.len() as u64,
+            files: found.filter(|id| changed.contains(id)).count() as u64,
             gone: homes.gone,
             records: 0,
+            offered: offers
+                .keys()
+                .filter_map(|id| Some(homes.places.get(id)?.path.clone()))
+                .collect(),
+            offers,
         };
         self.open_records(backing, &mut |record, bytes| {
+            if record.kind == RecordKind::Offer {
+                return Ok(());
+            }
             let Some(file) = homes.open(backing, root, &record.file)? else {
                 return Ok(());
             };
@@ -228,6 +262,17 @@ impl<B: Backing> Found<B> {
         })?;
         homes.close(backing)?;
         Ok(report)
+    }
+}
+
+fn take_offers(offers: &mut HashMap<FileId, Offers>, record: &JournalRecord, bytes: &[u8]) {
+    let offers = offers.entry(record.file).or_default();
+    for &(offset, at, len) in &record.extents {
+        if let (Some(block), Ok(offer)) =
+            (BlockIndex::at(offset), parse_offer(&bytes[at..at + len]))
+        {
+            offers.insert(block, offer);
+        }
     }
 }
 
@@ -252,7 +297,11 @@ struct Homes<B: Backing> {
 
 impl<B: Backing> Homes<B> {
     /// Finds the files: by their paths, what is left by one walk.
-    fn find(backing: &B, root: &B::Dir, mut places: HashMap<FileId, Place>) -> io::Result<Self> {
+    fn find(
+        backing: &B,
+        root: &B::Dir,
+        mut places: HashMap<FileId, Place>,
+    ) -> io::Result<Self> {
         let mut missing: HashMap<u64, Vec<FileId>> = HashMap::new();
         for (id, place) in &places {
             if open_path(backing, root, &place.path, id)?.is_none() {
@@ -320,10 +369,7 @@ fn open_path<B: Backing>(
     path: &[u8],
     id: &FileId,
 ) -> io::Result<Option<B::File>> {
-    let names: Result<Vec<EntryName>, _> = path
-        .split(|&byte| byte == b'/')
-        .map(EntryName::new)
-        .collect();
+    let names: Result<Vec<EntryName>, _> = path.split(|&byte| byte == b'/').map(EntryName::new).collect();
     let Ok(names) = names else { return Ok(None) };
     let Some((last, dirs)) = names.split_last() else {
         return Ok(None);

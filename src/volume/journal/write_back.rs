@@ -1,12 +1,12 @@
 //! Write-back: what is durable in the journal goes home, and the journal's space is free again.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::ring::{Journal, Room};
 use super::{JournalMode, overlay::Pendings};
@@ -43,6 +43,8 @@ pub(in crate::volume) struct Engine<B: Backing> {
     waiting: Mutex<Vec<Arc<OpenFile<B>>>>,
     /// One write-back at a time.
     pass: Mutex<()>,
+    /// Held shared while blocks are overwritten that the journal has an offer of.
+    pub(in crate::volume) under_way: RwLock<()>,
     control: Mutex<Control>,
     wake: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -62,6 +64,7 @@ impl<B: Backing> Engine<B> {
             mode,
             waiting: Mutex::default(),
             pass: Mutex::default(),
+            under_way: RwLock::default(),
             control: Mutex::default(),
             wake: Condvar::new(),
             thread: Mutex::new(None),
@@ -177,7 +180,10 @@ impl<B: Backing> Engine<B> {
     /// What the cipher directory says; what could not come home stays in the journal.
     pub(in crate::volume) fn write_back(self: &Arc<Self>, all: bool) -> io::Result<()> {
         let _pass = self.pass.lock();
-        let position = self.journal.position();
+        let position = {
+            let _none_under_way = self.under_way.write();
+            self.journal.position()
+        };
         let files = std::mem::take(&mut *self.waiting.lock());
         let mut failure = self.journal.sync(&self.backing, self.journal.last()).err();
         let mut done = Vec::with_capacity(files.len());
@@ -284,8 +290,11 @@ impl<B: Backing> Engine<B> {
         if let Some(inline) = pendings.inline {
             let mut bytes = vec![0; inline.len];
             self.journal.read(&self.backing, inline.at, &mut bytes)?;
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            self.backing.write_at(
+                file.file(),
+                &mut [IoSlice::new(&bytes)],
+                STATE_AT as u64,
+            )?;
         }
         self.send_blocks(file, &pendings)?;
         self.send_entries(file, &pendings)?;
@@ -295,8 +304,11 @@ impl<B: Backing> Engine<B> {
                 ..head.state
             };
             let bytes = state.seal(head.unwrapped.keys.content());
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            self.backing.write_at(
+                file.file(),
+                &mut [IoSlice::new(&bytes)],
+                STATE_AT as u64,
+            )?;
         }
         // What users wrote was written when they wrote it.
         self.backing.set_times(
@@ -353,16 +365,17 @@ impl<B: Backing> Engine<B> {
                 return Ok(());
             };
             let bytes = IoSlice::new(span);
-            let written = self
-                .backing
-                .write_at(file.file(), &mut [bytes], group.entry_at(place).0);
+            let written =
+                self.backing
+                    .write_at(file.file(), &mut [bytes], group.entry_at(place).0);
             span.clear();
             written
         };
         for (block, pending) in &pendings.blocks {
             let (group, place) = block.place();
-            let follows = from
-                .is_some_and(|(at, first)| at == group && first + span.len() / ENTRY_LEN == place);
+            let follows = from.is_some_and(|(at, first)| {
+                at == group && first + span.len() / ENTRY_LEN == place
+            });
             if !follows {
                 flush(&mut span, from)?;
                 from = Some((group, place));
@@ -422,6 +435,10 @@ impl<B: Backing> Engine<B> {
                 .sync_file(file.file(), true)
                 .and_then(|()| self.close_matter(file, id)),
         };
+        if applied.is_err() && closed.is_ok() {
+            // It failed, so it must not be replayed.
+            let _ = self.journal.sync(&self.backing, self.journal.last());
+        }
         if let Err(error) = closed {
             // The record stays open until home is known to be durable, as it is now.
             tracing::warn!(%error, "a step of the journal stays open");
@@ -538,7 +555,6 @@ pub(in crate::volume) fn seal_state<B: Backing>(
         )?;
     }
     head.home_size = size;
-    file.unsealed
-        .store(size != core.layout.size(), Ordering::Release);
+    file.unsealed.store(size != core.layout.size(), Ordering::Release);
     Ok(())
 }
