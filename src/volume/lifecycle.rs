@@ -10,10 +10,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
-use super::keys::{DataKeys, is_current, key_of, volume_context};
-use super::nodes::Nodes;
 use super::journal::replay::{FileReplay, Found, Offers, Replays};
 use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
+use super::keys::{DataKeys, is_current, key_of, volume_context};
+use super::nodes::Nodes;
 use super::open_file::{OpenFile, OpenFiles};
 use super::record_io::{CONTROL_DIR, Control, Holder, TARGETS};
 use super::status::Counters;

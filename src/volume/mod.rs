@@ -49,12 +49,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 pub use error::{Result, VolumeError};
-pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
+pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
-pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use record_io::{CONTROL_DIR, Holder};
+pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
 pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMode, SetAttr};

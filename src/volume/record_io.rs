@@ -175,7 +175,10 @@ impl<'a, B: Backing> Control<'a, B> {
     pub(super) fn set_mark(&self, mark: &Mark, secrets: &VolumeSecrets) -> Result<()> {
         let mut bytes = mark.seal(&secrets.record);
         bytes.resize(MARK_SPACE, 0);
-        let file = match self.backing.open_file(&self.dir, &MARK, OpenFile::READ_WRITE) {
+        let file = match self
+            .backing
+            .open_file(&self.dir, &MARK, OpenFile::READ_WRITE)
+        {
             Ok(file) if self.backing.stat_file(&file)?.size >= 2 * MARK_SPACE as u64 => file,
             Ok(_) => return self.replace(&MARK, &bytes.repeat(2)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {

@@ -401,23 +401,30 @@ impl Model {
     }
 
     /// A file was synced: its bytes are durable; with `names` its names are too, and the way to
-    /// them. fdatasync is that to a new file only: a rename is none of its business.
+    /// them. fdatasync is that to a new file only, and a rename is none of its business: then it is
+    /// under one of its names.
     pub fn synced(&mut self, thing: Thing, names: bool, data_only: bool) {
         let file = self.file(thing);
-        let names = names && (!data_only || !file.synced);
+        let is_new = !file.synced;
         file.synced();
         if !data_only {
             for since in file.xattrs.values_mut() {
                 since.drain(..since.len() - 1);
             }
         }
-        if names {
+        if names && (!data_only || is_new) {
+            let names = self.entries.values();
+            let moved = names.filter(|since| since.contains(&Some(thing))).count() > 1;
             let keys: Vec<_> = self
                 .entries
                 .iter()
                 .filter(|(_, since)| since.last() == Some(&Some(thing)))
+                .filter(|_| !data_only || !moved)
                 .map(|(key, _)| key.clone())
                 .collect();
+            if self.names[thing] > 0 {
+                self.kept[thing] = true;
+            }
             for key in keys {
                 self.settle_entry(&key);
                 self.settle_place(key.0);
@@ -582,13 +589,10 @@ impl Model {
                 },
             }
             let good = tried.list.is_empty();
-            // The one that fits best is it; a failure is told of the last that was tried.
+            // Any that fits may be it; a failure is told of the last that was tried.
             if good || first.as_ref().is_none_or(Findings::failed) {
                 seen.copy_from_slice(&seen_here);
                 first = Some(tried);
-            }
-            if good {
-                break;
             }
         }
         match first {

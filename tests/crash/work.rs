@@ -307,11 +307,15 @@ fn full_disk(world: &mut World, rng: &mut SmallRng) {
     world.mem().set_free(free);
     random_some(world, rng, &mut known, 60, &[libc::ENOSPC]);
     // And it can be cleaned up.
+    for thing in &known.files {
+        world.close(*thing).unwrap();
+    }
     for (dir, name, thing) in world.model().tree() {
         if known.files.contains(&thing) {
             world.unlink(dir, &name).unwrap();
         }
     }
+    world.write_back().unwrap(); // lets go of the files
     let (thing, data) = (world.create(ROOT, b"again").unwrap(), bytes(rng, 3000));
     world.write(thing, 0, &data).unwrap();
 }
