@@ -9,6 +9,7 @@
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
 
 mod attributes;
+mod ctimes;
 mod dirs;
 mod error;
 mod header_io;
@@ -82,7 +83,7 @@ pub struct Volume<B: Backing> {
     root_ino: u64,
     device: u64,
     record: VolumeRecord,
-    secrets: VolumeSecrets,
+    secrets: Arc<VolumeSecrets>,
     /// The CMK of new files; changes when the volume moves to another.
     current_cmk: Mutex<KeyId>,
     names: Names,
@@ -102,6 +103,7 @@ pub struct Volume<B: Backing> {
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
     moves: moves::Moves<B>,
+    ctimes: ctimes::Ctimes<B>,
     generation: AtomicU64,
 }
 
