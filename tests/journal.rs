@@ -83,7 +83,14 @@ fn is_clean(volume: &Volume<Os>, what: &str) {
 /// What a step does to a file of 40,000 (or 100) bytes that was closed and durable.
 type Step = fn(&Volume<Os>, NodeId, HandleId, &mut Vec<u8>);
 
-fn put(volume: &Volume<Os>, handle: HandleId, model: &mut Vec<u8>, at: usize, len: usize, seed: u8) {
+fn put(
+    volume: &Volume<Os>,
+    handle: HandleId,
+    model: &mut Vec<u8>,
+    at: usize,
+    len: usize,
+    seed: u8,
+) {
     let data = pattern(len, seed);
     volume.write(handle, at as u64, &data, false).unwrap();
     if model.len() < at + len {
@@ -99,9 +106,15 @@ const STEPS: &[(&str, usize, Step)] = &[
         put(v, h, m, 40_000, 700, 4);
         put(v, h, m, 40_700, 10, 5);
     }),
-    ("over the end", 40_000, |v, _, h, m| put(v, h, m, 39_000, 30_000, 6)),
-    ("far behind the end", 40_000, |v, _, h, m| put(v, h, m, 900_000, 5000, 7)),
-    ("groups", 900_000, |v, _, h, m| put(v, h, m, 300_000, 500_000, 8)),
+    ("over the end", 40_000, |v, _, h, m| {
+        put(v, h, m, 39_000, 30_000, 6)
+    }),
+    ("far behind the end", 40_000, |v, _, h, m| {
+        put(v, h, m, 900_000, 5000, 7)
+    }),
+    ("groups", 900_000, |v, _, h, m| {
+        put(v, h, m, 300_000, 500_000, 8)
+    }),
     ("cut inside", 40_000, |v, n, h, m| {
         put(v, h, m, 4096, 4096, 9);
         resize(v, n, 10_000);
@@ -117,7 +130,8 @@ const STEPS: &[(&str, usize, Step)] = &[
     }),
     ("holes", 40_000, |v, _, h, m| {
         put(v, h, m, 8192, 100, 12);
-        v.fallocate(h, FallocateMode::PunchHole, 4096, 16_384).unwrap();
+        v.fallocate(h, FallocateMode::PunchHole, 4096, 16_384)
+            .unwrap();
         m[4096..20_480].fill(0);
         put(v, h, m, 12_288, 10, 13);
     }),
@@ -142,8 +156,12 @@ const STEPS: &[(&str, usize, Step)] = &[
         put(v, h, m, 90, 20, 20);
         put(v, h, m, 110, 9000, 21);
     }),
-    ("outgrows with a gap", 100, |v, _, h, m| put(v, h, m, 3500, 9000, 22)),
-    ("outgrows far", 100, |v, _, h, m| put(v, h, m, 50_000, 10, 23)),
+    ("outgrows with a gap", 100, |v, _, h, m| {
+        put(v, h, m, 3500, 9000, 22)
+    }),
+    ("outgrows far", 100, |v, _, h, m| {
+        put(v, h, m, 50_000, 10, 23)
+    }),
     ("anew", 40_000, |v, n, h, m| {
         put(v, h, m, 0, 5000, 24);
         resize(v, n, 0);
@@ -259,17 +277,26 @@ fn only_what_was_promised_goes_through_the_journal() {
     let (_, handle) = make(&volume, "file");
     let used = || volume.status().journal_used;
     for i in 0..20 {
-        volume.write(handle, i * 1024, &pattern(1024, 1), false).unwrap();
+        volume
+            .write(handle, i * 1024, &pattern(1024, 1), false)
+            .unwrap();
     }
     volume.write(handle, 0, &pattern(9000, 2), false).unwrap();
-    assert!(used() < 4096, "nobody was promised any of it: offers of entries, no data");
+    assert!(
+        used() < 4096,
+        "nobody was promised any of it: offers of entries, no data"
+    );
     volume.fsync(handle, true).unwrap();
     volume.write_back().unwrap();
     assert_eq!(used(), 0);
     let syncs = volume.status().journal_syncs;
-    volume.write(handle, 20_480, &pattern(9000, 3), false).unwrap();
+    volume
+        .write(handle, 20_480, &pattern(9000, 3), false)
+        .unwrap();
     assert_eq!(used(), 0, "blocks behind what was promised");
-    volume.write(handle, 4096, &pattern(4096, 4), false).unwrap();
+    volume
+        .write(handle, 4096, &pattern(4096, 4), false)
+        .unwrap();
     let one = used();
     assert!((4096..4096 + 512).contains(&one), "one record: {one}");
     volume.fsync(handle, true).unwrap();
@@ -296,7 +323,14 @@ fn a_full_ring_is_written_back() {
         volume.fsync(handle, true).unwrap();
         let mut model = pattern(3 << 20, 1);
         for i in 0..40 {
-            put(&volume, handle, &mut model, i * 70_000, 100_000 + i, i as u8);
+            put(
+                &volume,
+                handle,
+                &mut model,
+                i * 70_000,
+                100_000 + i,
+                i as u8,
+            );
         }
         assert!(read_all(&volume, &name).unwrap() == model);
         let again = reopen(&kit, killed(&kit, &format!("killed{name}")));
@@ -352,7 +386,10 @@ fn writers_share_the_journal() {
                 })
             })
             .collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .collect()
     });
     let again = reopen(&kit, killed(&kit, "killed"));
     for (i, model) in models.iter().enumerate() {
@@ -371,7 +408,10 @@ fn records_follow_their_file() {
     for name in ["moved", "removed", "kept"] {
         make_with(&volume, name, &pattern(9000, 1));
     }
-    let dir = volume.mkdir(&ME, NodeId::ROOT, b"dir", 0o755, 0).unwrap().ino;
+    let dir = volume
+        .mkdir(&ME, NodeId::ROOT, b"dir", 0o755, 0)
+        .unwrap()
+        .ino;
     volume.close().unwrap();
     drop(volume);
     let volume = open(&kit, manual());
@@ -433,7 +473,15 @@ fn a_foreign_journal_plants_nothing() {
     std::fs::write(journal(&kit.dir.path().join("planted")), &old).unwrap();
     let again = reopen(&kit, os);
     let read = read_all(&again, "file").unwrap();
-    assert_eq!(&read[..4], &pattern(9000, 1)[..4].to_vec()[..].len().to_le_bytes()[..0].iter().chain(b"old ").copied().collect::<Vec<u8>>()[..], "home, from before");
+    assert_eq!(
+        &read[..4],
+        &pattern(9000, 1)[..4].to_vec()[..].len().to_le_bytes()[..0]
+            .iter()
+            .chain(b"old ")
+            .copied()
+            .collect::<Vec<u8>>()[..],
+        "home, from before"
+    );
     assert_eq!(again.damage().len(), 1, "and it is told");
     drop(again);
 
@@ -445,7 +493,11 @@ fn a_foreign_journal_plants_nothing() {
         changed[at] ^= 1;
         std::fs::write(journal(&kit.dir.path().join(format!("flip{at}"))), changed).unwrap();
         let again = reopen(&kit, os);
-        assert_eq!(&read_all(&again, "file").unwrap()[..8], b"old news", "byte {at}");
+        assert_eq!(
+            &read_all(&again, "file").unwrap()[..8],
+            b"old news",
+            "byte {at}"
+        );
     }
     let again = reopen(&kit, killed(&kit, "right"));
     assert_eq!(&read_all(&again, "file").unwrap()[..10], b"the newest");

@@ -72,7 +72,9 @@ fn check(
         let mut opening = Opening::reading(cipher_dir, "fsck");
         opening.exclusive = true;
         match opening.open(Arc::clone(&kms)) {
-            Err(error) if only_readable(&error) => Opening::reading(cipher_dir, "fsck").open(kms)?,
+            Err(error) if only_readable(&error) => {
+                Opening::reading(cipher_dir, "fsck").open(kms)?
+            }
             opened => opened?,
         }
     };
@@ -228,7 +230,11 @@ fn words(report: &FsckReport) -> String {
         output::human_bytes(report.bytes)
     );
     if report.skipped > 0 {
-        let _ = writeln!(text, "{} files were sound before and have not changed", report.skipped);
+        let _ = writeln!(
+            text,
+            "{} files were sound before and have not changed",
+            report.skipped
+        );
     }
     text
 }

@@ -19,9 +19,9 @@ use super::open::Opening;
 use super::target;
 use super::unlock::{self, KeystoreArgs};
 use super::{daemon, helper, remount};
+use crate::backing::Os;
 use crate::fuse::mountpoint::{Unmount, is_stale};
 use crate::fuse::{self, Control, FuseError, Mount, Unmounter};
-use crate::backing::Os;
 use crate::volume::{JournalMode, Volume};
 
 /// All that a mount needs to know, from the flags and the `-o` options together.
@@ -289,9 +289,13 @@ fn recover_in_background(volume: &Arc<Volume<Os>>) -> Recovery {
         let (volume, stop) = (Arc::clone(volume), Arc::clone(&stop));
         let work = move || match volume.recover(&|| !stop.load(Ordering::Relaxed)) {
             Ok(files) => tracing::info!(files, "recovered after a crash"),
-            Err(error) => tracing::warn!(%error, "recovery after a crash; it goes on at the next mount"),
+            Err(error) => {
+                tracing::warn!(%error, "recovery after a crash; it goes on at the next mount")
+            }
         };
-        let started = std::thread::Builder::new().name("recovery".to_owned()).spawn(work);
+        let started = std::thread::Builder::new()
+            .name("recovery".to_owned())
+            .spawn(work);
         match started {
             Ok(started) => thread = Some(started),
             Err(error) => tracing::warn!(%error, "no thread for the recovery after a crash"),

@@ -174,7 +174,10 @@ pub fn run_with<B: Backing>(
         report.damage(b"/", None, why);
     }
     if recovered > 0 {
-        report.repaired(b"/", format!("{recovered} files that were open at a crash: looked at and sealed"));
+        report.repaired(
+            b"/",
+            format!("{recovered} files that were open at a crash: looked at and sealed"),
+        );
     }
     report.unclean = !volume.status().clean;
     report
@@ -306,15 +309,17 @@ impl<B: Backing> Run<'_, B> {
             nanos: entry.stat.ctime.nanos,
             size: entry.stat.size,
         };
-        if self.options.memory.is_some_and(|memory| memory.knows(&sound)) {
+        if self
+            .options
+            .memory
+            .is_some_and(|memory| memory.knows(&sound))
+        {
             let report = &mut self.found.lock().report;
             report.files += 1;
             report.skipped += 1;
             return Ok(());
         }
-        let checked = self
-            .volume
-            .check_file(entry.dir, entry.stored, &entry.stat);
+        let checked = self.volume.check_file(entry.dir, entry.stored, &entry.stat);
         self.found.lock().report.files += 1;
         match checked {
             Ok(found) => {

@@ -3,11 +3,11 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::Volume;
 use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
 use super::open_file::{Core, Head, OpenFile, Pages};
 use super::types::NodeId;
-use super::Volume;
 use crate::backing::Backing;
 use crate::content::{EntryPage, GroupIndex, Layout};
 use crate::format::{

@@ -10,6 +10,7 @@
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
+mod ctimes;
 mod dirs;
 mod durable;
 mod error;
@@ -49,12 +50,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 pub use error::{Result, VolumeError};
-pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
+pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
-pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use record_io::{CONTROL_DIR, Holder};
+pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
 pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMode, SetAttr};
@@ -85,7 +86,7 @@ pub struct Volume<B: Backing> {
     root_ino: u64,
     device: u64,
     record: VolumeRecord,
-    secrets: VolumeSecrets,
+    secrets: Arc<VolumeSecrets>,
     /// The CMK of new files; changes when the volume moves to another.
     current_cmk: Mutex<KeyId>,
     names: Names,
@@ -121,6 +122,7 @@ pub struct Volume<B: Backing> {
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
     moves: moves::Moves<B>,
+    ctimes: ctimes::Ctimes<B>,
     generation: AtomicU64,
     /// That of the mark.
     mark_generation: AtomicU64,

@@ -179,7 +179,15 @@ impl<B: Backing> Volume<B> {
         }
         let stated = (head.home_size, head.state.seals);
         super::write::CIPHER.with_borrow_mut(|cipher| {
-            self.seal_range(file, head, &plan, data, None, (&mut pages, &mut state), cipher)?;
+            self.seal_range(
+                file,
+                head,
+                &plan,
+                data,
+                None,
+                (&mut pages, &mut state),
+                cipher,
+            )?;
             let state_bytes = ((state.size, state.seals) != stated)
                 .then(|| state.seal(head.unwrapped.keys.content()));
             let grown = plan.new_size > before;
@@ -236,11 +244,14 @@ impl<B: Backing> Volume<B> {
                 self.touch(file)?;
             }
             engine.queue(file);
-            let appended = engine.journal.append(&self.backing, record).inspect_err(|_| {
-                if grown && let Ok(len) = blocks_size(before) {
-                    let _ = self.backing.truncate(file.file(), len);
-                }
-            })?;
+            let appended = engine
+                .journal
+                .append(&self.backing, record)
+                .inspect_err(|_| {
+                    if grown && let Ok(len) = blocks_size(before) {
+                        let _ = self.backing.truncate(file.file(), len);
+                    }
+                })?;
             RECORD.set(appended.buffer);
             file.sequence.store(appended.sequence, Ordering::Release);
             file.overlay.update(|pendings| {
@@ -461,11 +472,14 @@ impl<B: Backing> Volume<B> {
                 self.touch(file)?;
             }
             engine.queue(file);
-            let appended = engine.journal.append(&self.backing, record).inspect_err(|_| {
-                if state.size > before {
-                    let _ = self.backing.truncate(file.file(), cipher_size(before));
-                }
-            })?;
+            let appended = engine
+                .journal
+                .append(&self.backing, record)
+                .inspect_err(|_| {
+                    if state.size > before {
+                        let _ = self.backing.truncate(file.file(), cipher_size(before));
+                    }
+                })?;
             RECORD.set(appended.buffer);
             file.sequence.store(appended.sequence, Ordering::Release);
             file.overlay.update(|pendings| {
@@ -503,10 +517,7 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::Stale);
         };
         let size = plain.len() as u64;
-        let state = State {
-            size,
-            ..head.state
-        };
+        let state = State { size, ..head.state };
         let keys = &head.unwrapped.keys;
         let mut cipher = vec![0; plain.len()];
         let entry = keys.seal_block(BlockIndex(0), None, plain, &mut cipher);

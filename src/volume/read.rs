@@ -134,12 +134,7 @@ impl<B: Backing> Volume<B> {
 
     /// Reads from a cipher file, as it is below with a replayed journal over it; the number of
     /// bytes there were.
-    pub(super) fn read_home(
-        &self,
-        file: &OpenFile<B>,
-        out: &mut [u8],
-        at: u64,
-    ) -> Result<usize> {
+    pub(super) fn read_home(&self, file: &OpenFile<B>, out: &mut [u8], at: u64) -> Result<usize> {
         let Some(replay) = &file.replay else {
             let bufs = &mut [IoSliceMut::new(out)];
             return Ok(self.backing.read_at(file.file(), bufs, at)?);
@@ -154,12 +149,7 @@ impl<B: Backing> Volume<B> {
 
     /// Puts the newest ciphertext over what was read of blocks from home, where that is in the
     /// journal.
-    fn fetch_pending(
-        &self,
-        file: &OpenFile<B>,
-        first: BlockIndex,
-        out: &mut [u8],
-    ) -> Result<()> {
+    fn fetch_pending(&self, file: &OpenFile<B>, first: BlockIndex, out: &mut [u8]) -> Result<()> {
         if file.overlay.is_empty() {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 //! .envelopefs/mark                 clean or in use, and after which crashes not all is recovered
 //! .envelopefs/journal              new forms of blocks that were durable, before they go home
 //! .envelopefs/targets/             symlink targets too long for a symlink below
+//! .envelopefs/ctimes, ctimes.log   change times of rewrapped files, see `ctimes`
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};
@@ -175,7 +176,10 @@ impl<'a, B: Backing> Control<'a, B> {
     pub(super) fn set_mark(&self, mark: &Mark, secrets: &VolumeSecrets) -> Result<()> {
         let mut bytes = mark.seal(&secrets.record);
         bytes.resize(MARK_SPACE, 0);
-        let file = match self.backing.open_file(&self.dir, &MARK, OpenFile::READ_WRITE) {
+        let file = match self
+            .backing
+            .open_file(&self.dir, &MARK, OpenFile::READ_WRITE)
+        {
             Ok(file) if self.backing.stat_file(&file)?.size >= 2 * MARK_SPACE as u64 => file,
             Ok(_) => return self.replace(&MARK, &bytes.repeat(2)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {

@@ -83,8 +83,7 @@ impl<B: Backing> Volume<B> {
                 None => self.look_at_blocks(file, head, size, doubtful)?,
             },
         };
-        let changed =
-            found.layout != layout || !found.lost.is_empty() || !found.mended.is_empty();
+        let changed = found.layout != layout || !found.lost.is_empty() || !found.mended.is_empty();
         if changed {
             tracing::warn!(
                 file = %self.cipher_path(file.node),
@@ -219,9 +218,10 @@ impl<B: Backing> Volume<B> {
         }
         // What is missing at the end is cut off; never below what was sealed.
         if doubtful {
-            while lost.last().is_some_and(|last| {
-                last.plain_start() < end && end <= last.next().plain_start()
-            }) {
+            while lost
+                .last()
+                .is_some_and(|last| last.plain_start() < end && end <= last.next().plain_start())
+            {
                 end = lost.pop().map_or(end, BlockIndex::plain_start);
             }
         } else if let Some(first) = lost.pop() {
@@ -302,11 +302,8 @@ impl<B: Backing> Volume<B> {
                 ..head.state
             };
             let bytes = state.seal(head.unwrapped.keys.content());
-            self.backing.write_at(
-                file.file(),
-                &mut [IoSlice::new(&bytes)],
-                STATE_AT as u64,
-            )?;
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
             head.state = state;
             head.holes = sparse;
         }
@@ -448,7 +445,8 @@ impl<B: Backing> Volume<B> {
         let Ok((size, epoch)) = State::peek(&header[STATE_AT.min(read)..read]) else {
             return Ok(true);
         };
-        let fits = Layout::of_cipher_size(entry.stat.size).is_ok_and(|layout| layout.size() == size);
+        let fits =
+            Layout::of_cipher_size(entry.stat.size).is_ok_and(|layout| layout.size() == size);
         Ok(!fits || epochs.contains(&epoch))
     }
 }

@@ -443,10 +443,7 @@ impl<B: Backing> Volume<B> {
             .backing
             .seek(file.file(), crate::backing::Seek::Data, from)?
             .map(|at| GroupIndex::at(at).first_block());
-        Ok(below
-            .into_iter()
-            .chain(file.overlay.next_data(block))
-            .min())
+        Ok(below.into_iter().chain(file.overlay.next_data(block)).min())
     }
 
     /// Copies a range between two open files (or within one); the number of bytes copied.

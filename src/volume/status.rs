@@ -89,8 +89,14 @@ impl<B: Backing> Volume<B> {
             hidden_names: self.counters.hidden.lock().len(),
             damaged_blocks: self.counters.damaged.lock().len(),
             journal: self.engine.is_some(),
-            journal_used: self.engine.as_ref().map_or(0, |engine| engine.journal.in_use()),
-            journal_syncs: self.engine.as_ref().map_or(0, |engine| engine.journal.syncs()),
+            journal_used: self
+                .engine
+                .as_ref()
+                .map_or(0, |engine| engine.journal.in_use()),
+            journal_syncs: self
+                .engine
+                .as_ref()
+                .map_or(0, |engine| engine.journal.syncs()),
             keys_locked: crate::secret::all_locked(),
         }
     }

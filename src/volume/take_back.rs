@@ -49,9 +49,10 @@ impl<B: Backing> Volume<B> {
             }
             // Only those of the write: others may have a newer form in the journal.
             let first = plan.first.max(group.first_block()).place().1;
-            let after = plan.last.next().min(BlockIndex(
-                group.first_block().0 + group.blocks() as u64,
-            ));
+            let after = plan
+                .last
+                .next()
+                .min(BlockIndex(group.first_block().0 + group.blocks() as u64));
             let after = (after.0 - group.first_block().0) as usize;
             let (at, entries) = page.span(first..after);
             let _ = self

@@ -372,7 +372,11 @@ impl<B: Backing> Volume<B> {
         CIPHER.with_borrow_mut(|cipher| {
             let mut pages = self.pages_of(file, &plan, rewritten)?;
             // Blocks that have a form already: those before the old end.
-            let old_end = if rewritten { 0 } else { BlockIndex::count_of(plan.old_size).0 };
+            let old_end = if rewritten {
+                0
+            } else {
+                BlockIndex::count_of(plan.old_size).0
+            };
             let overwritten: Vec<BlockIndex> = (plan.first.0..old_end.min(plan.last.0 + 1))
                 .map(BlockIndex)
                 .filter(|block| {
@@ -407,15 +411,8 @@ impl<B: Backing> Volume<B> {
             let state_bytes = (stated && (rewritten || state != head.state))
                 .then(|| state.seal(head.unwrapped.keys.content()));
             let state_bytes = state_bytes.as_ref();
-            let written = self.write_below(
-                file,
-                &plan,
-                &pages,
-                state_bytes,
-                fresh,
-                rewritten,
-                cipher,
-            );
+            let written =
+                self.write_below(file, &plan, &pages, state_bytes, fresh, rewritten, cipher);
             if let Err(error) = written {
                 if !rewritten {
                     self.take_back(file, head, &plan, &pages, cipher, stated);
@@ -438,7 +435,12 @@ impl<B: Backing> Volume<B> {
     }
 
     /// Copies of the entry pages that the write changes.
-    pub(super) fn pages_of(&self, file: &OpenFile<B>, plan: &Plan, rewritten: bool) -> Result<Vec<EntryPage>> {
+    pub(super) fn pages_of(
+        &self,
+        file: &OpenFile<B>,
+        plan: &Plan,
+        rewritten: bool,
+    ) -> Result<Vec<EntryPage>> {
         let (first, last) = (plan.first.place().0, plan.last.place().0);
         let from = if rewritten { GroupIndex(0) } else { first };
         let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);

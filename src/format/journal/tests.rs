@@ -53,10 +53,7 @@ fn a_record_survives() {
     assert_eq!(got, [(8192, &b"ciphertext"[..]), (1024, &b"entry"[..])]);
     let done = record(RecordKind::Done, Resize::Keep);
     let parsed = JournalRecord::open(&done, &key(), 3, 12).unwrap();
-    assert_eq!(
-        (parsed.kind, parsed.extents.len()),
-        (RecordKind::Done, 0)
-    );
+    assert_eq!((parsed.kind, parsed.extents.len()), (RecordKind::Done, 0));
 }
 
 #[test]
@@ -79,7 +76,8 @@ fn every_changed_byte_of_a_record_is_seen() {
 #[test]
 fn a_record_of_another_epoch_volume_or_place_is_none() {
     let bytes = record(RecordKind::Change, Resize::Keep);
-    let open = |key: &JournalKey, epoch, sequence| JournalRecord::open(&bytes, key, epoch, sequence);
+    let open =
+        |key: &JournalKey, epoch, sequence| JournalRecord::open(&bytes, key, epoch, sequence);
     assert!(open(&key(), 3, 12).is_ok());
     assert!(open(&key(), 4, 12).is_err());
     assert!(open(&key(), 3, 13).is_err());

@@ -5,11 +5,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 
 use crate::backing::{At, Backing, EntryName, Kind, OpenFile as How, SetTime};
+use crate::content::BlockIndex;
 use crate::format::journal::{
     JOURNAL_HEADER_LEN, JOURNAL_RECORD_MAX, JournalHeader, JournalKey, JournalRecord, RECORD_HEAD,
     RING_AT, RecordKind, Resize, parse_offer,
 };
-use crate::content::BlockIndex;
 use crate::format::{Entry, FileId, STATIC_LEN, StaticPart, VolumeId};
 use crate::secret::Key256;
 use crate::volume::record_io::CONTROL_DIR;
@@ -149,9 +149,8 @@ impl<B: Backing> Found<B> {
     ) -> io::Result<Option<JournalRecord>> {
         let most = self.header.length.saturating_sub(at);
         let head_len = RECORD_HEAD.min(most as usize);
-        let read = |buffer: &mut [u8], at| {
-            backing.read_at(&self.file, &mut [IoSliceMut::new(buffer)], at)
-        };
+        let read =
+            |buffer: &mut [u8], at| backing.read_at(&self.file, &mut [IoSliceMut::new(buffer)], at);
         let got = read(&mut buffer[..head_len], at)?;
         let Ok(len) = JournalRecord::peek(&buffer[..got], self.header.epoch, sequence) else {
             return Ok(None);
@@ -177,7 +176,9 @@ impl<B: Backing> Found<B> {
             Ok(())
         })?;
         self.each(backing, &mut |record, bytes| {
-            let closed = done.get(&record.file).is_some_and(|&at| record.sequence <= at);
+            let closed = done
+                .get(&record.file)
+                .is_some_and(|&at| record.sequence <= at);
             if closed { Ok(()) } else { sink(record, bytes) }
         })
     }
@@ -297,11 +298,7 @@ struct Homes<B: Backing> {
 
 impl<B: Backing> Homes<B> {
     /// Finds the files: by their paths, what is left by one walk.
-    fn find(
-        backing: &B,
-        root: &B::Dir,
-        mut places: HashMap<FileId, Place>,
-    ) -> io::Result<Self> {
+    fn find(backing: &B, root: &B::Dir, mut places: HashMap<FileId, Place>) -> io::Result<Self> {
         let mut missing: HashMap<u64, Vec<FileId>> = HashMap::new();
         for (id, place) in &places {
             if open_path(backing, root, &place.path, id)?.is_none() {
@@ -369,7 +366,10 @@ fn open_path<B: Backing>(
     path: &[u8],
     id: &FileId,
 ) -> io::Result<Option<B::File>> {
-    let names: Result<Vec<EntryName>, _> = path.split(|&byte| byte == b'/').map(EntryName::new).collect();
+    let names: Result<Vec<EntryName>, _> = path
+        .split(|&byte| byte == b'/')
+        .map(EntryName::new)
+        .collect();
     let Ok(names) = names else { return Ok(None) };
     let Some((last, dirs)) = names.split_last() else {
         return Ok(None);

@@ -1,8 +1,8 @@
 //! Write-back: what is durable in the journal goes home, and the journal's space is free again.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -290,11 +290,8 @@ impl<B: Backing> Engine<B> {
         if let Some(inline) = pendings.inline {
             let mut bytes = vec![0; inline.len];
             self.journal.read(&self.backing, inline.at, &mut bytes)?;
-            self.backing.write_at(
-                file.file(),
-                &mut [IoSlice::new(&bytes)],
-                STATE_AT as u64,
-            )?;
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
         }
         self.send_blocks(file, &pendings)?;
         self.send_entries(file, &pendings)?;
@@ -304,11 +301,8 @@ impl<B: Backing> Engine<B> {
                 ..head.state
             };
             let bytes = state.seal(head.unwrapped.keys.content());
-            self.backing.write_at(
-                file.file(),
-                &mut [IoSlice::new(&bytes)],
-                STATE_AT as u64,
-            )?;
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
         }
         // What users wrote was written when they wrote it.
         self.backing.set_times(
@@ -365,17 +359,16 @@ impl<B: Backing> Engine<B> {
                 return Ok(());
             };
             let bytes = IoSlice::new(span);
-            let written =
-                self.backing
-                    .write_at(file.file(), &mut [bytes], group.entry_at(place).0);
+            let written = self
+                .backing
+                .write_at(file.file(), &mut [bytes], group.entry_at(place).0);
             span.clear();
             written
         };
         for (block, pending) in &pendings.blocks {
             let (group, place) = block.place();
-            let follows = from.is_some_and(|(at, first)| {
-                at == group && first + span.len() / ENTRY_LEN == place
-            });
+            let follows = from
+                .is_some_and(|(at, first)| at == group && first + span.len() / ENTRY_LEN == place);
             if !follows {
                 flush(&mut span, from)?;
                 from = Some((group, place));
@@ -555,6 +548,7 @@ pub(in crate::volume) fn seal_state<B: Backing>(
         )?;
     }
     head.home_size = size;
-    file.unsealed.store(size != core.layout.size(), Ordering::Release);
+    file.unsealed
+        .store(size != core.layout.size(), Ordering::Release);
     Ok(())
 }
