@@ -8,11 +8,11 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use envelopefs::backing::{Os, Rename};
+use envelopefs::backing::{Os, Rename, Time};
 use envelopefs::kms::{KeyRef, Via};
 use envelopefs::maintain::Silent;
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
-use envelopefs::volume::{Met, NodeId, OpenMode, Volume};
+use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume};
 use kit::{Kit, ME, make_with, names, pattern};
 use parking_lot::Mutex;
 
@@ -233,6 +233,108 @@ fn max_rate_holds() {
     assert_eq!((report.files, report.rewrapped), (60, 60));
     // 60 files at 200 a second, less the burst of 0.1 s that is allowed.
     assert!(begin.elapsed() >= Duration::from_millis(195));
+}
+
+fn times(volume: &Volume<Os>, nodes: &[NodeId]) -> Vec<(Time, Time, u64)> {
+    nodes
+        .iter()
+        .map(|&node| volume.getattr(node, None).unwrap())
+        .map(|attr| (attr.mtime, attr.ctime, attr.size))
+        .collect()
+}
+
+/// Backup tools look at a file again when its ctime has moved.
+#[test]
+fn a_rewrap_moves_no_time_that_users_see() {
+    let kit = Kit::new();
+    let mut volume = kit.open();
+    for i in 0..300_usize {
+        create(
+            &volume,
+            NodeId::ROOT,
+            &format!("f{i}"),
+            &bytes_of(i, 1 + i * 40),
+        );
+    }
+    let find = |volume: &Volume<Os>| -> Vec<NodeId> {
+        let ino = |i| volume.lookup(NodeId::ROOT, format!("f{i}").as_bytes());
+        (0..300).map(|i| ino(i).unwrap().ino).collect()
+    };
+    let nodes = find(&volume);
+    let before = times(&volume, &nodes);
+    // Once with the table made by the end of the rewrap, once more over it, and after remounts;
+    // the second one without an end: as if the process had been killed.
+    for killed in [false, true, false] {
+        rotate(&kit, &volume);
+        let report = rewrap::run(&volume, &parallel(), &Silent).unwrap();
+        assert_eq!(report.rewrapped, 300);
+        assert!(times(&volume, &nodes) == before, "moved");
+        if !killed {
+            volume.close().unwrap();
+        }
+        drop(volume);
+        volume = kit.open();
+        assert_eq!(find(&volume), nodes);
+        assert!(times(&volume, &nodes) == before, "moved by a remount");
+    }
+    // What a user does shows.
+    let set = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
+    let changed = volume.setattr(&ME, nodes[7], None, &set).unwrap();
+    assert!(changed.ctime > before[7].1);
+    let handle = volume
+        .open_file(&ME, nodes[8], OpenMode::READ_WRITE)
+        .unwrap();
+    volume.write(handle, 0, b"new", false).unwrap();
+    volume.release(handle).unwrap();
+    let now = times(&volume, &nodes);
+    assert!(now[8].0 > before[8].0 && now[8].1 > before[8].1);
+    assert!(now[9..] == before[9..] && now[..7] == before[..7]);
+    volume.close().unwrap();
+    drop(volume);
+    // A change of what is kept is noticed: the ctime below is shown.
+    let table = kit.cipher().join(".envelopefs/ctimes");
+    let mut bytes = std::fs::read(&table).unwrap();
+    assert_eq!(bytes.len(), 300 * 64);
+    for entry in bytes.chunks_mut(64) {
+        entry[16] ^= 1;
+    }
+    std::fs::write(&table, bytes).unwrap();
+    let volume = kit.open();
+    let now = times(&volume, &find(&volume));
+    assert!(
+        now.iter()
+            .zip(&before)
+            .all(|(now, before)| now.1 > before.1)
+    );
+}
+
+/// What was settled before and what is new are merged, for any number of files.
+#[test]
+fn kept_times_are_found_again_among_many() {
+    let kit = Kit::new();
+    let volume = kit.open();
+    let dirs: Vec<NodeId> = ["a", "b"]
+        .map(|name| {
+            let made = volume.mkdir(&ME, NodeId::ROOT, name.as_bytes(), 0o755, 0);
+            made.unwrap().ino
+        })
+        .into();
+    let mut nodes = Vec::new();
+    let mut before = Vec::new();
+    for round in 0..3 {
+        for i in 0..700 {
+            let name = format!("f{round}-{i}");
+            create(&volume, dirs[i % 2], &name, b"x");
+            nodes.push(volume.lookup(dirs[i % 2], name.as_bytes()).unwrap().ino);
+        }
+        before.extend(times(&volume, &nodes[before.len()..]));
+        rotate(&kit, &volume);
+        rewrap::run(&volume, &parallel(), &Silent).unwrap();
+        assert!(times(&volume, &nodes) == before, "round {round}");
+    }
 }
 
 /// Prints files a second. ENVELOPEFS_ROTATION_FILES sets how many there are: 5,000 unless set,

@@ -41,7 +41,7 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
         /// Files a second at the most.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         max_rate: Option<NonZeroU32>,
     },
     /// How the last job goes, or how it ended.

@@ -68,6 +68,8 @@ pub struct VolumeSecrets {
     pub record: Key256,
     /// The keys of the journal derive from it, one for each epoch.
     pub journal: Key256,
+    /// Authenticates kept change times.
+    pub ctimes: Key256,
 }
 
 impl VolumeSecrets {
@@ -78,6 +80,7 @@ impl VolumeSecrets {
             names: key(b"names"),
             record: key(b"record"),
             journal: key(b"journal"),
+            ctimes: key(b"ctimes"),
         }
     }
 }

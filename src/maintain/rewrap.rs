@@ -165,6 +165,7 @@ pub fn run<B: Backing>(
         mut report, before, ..
     } = run.found.into_inner();
     if report.rewrapped > 0 && !options.dry_run {
+        volume.settle_ctimes();
         volume.backing().sync_all()?;
     }
     report.dry_run = options.dry_run;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
 use super::journal::replay::{FileReplay, Found, Offers, Replays};
@@ -180,7 +181,16 @@ impl<B: Backing> Volume<B> {
             .values()
             .map(|replay| (replay.inode, Arc::clone(replay)))
             .collect();
+        let secrets = Arc::new(secrets);
+        let ctimes = Ctimes::load(
+            &*backing,
+            &root,
+            Arc::clone(&secrets),
+            record.volume_id,
+            options.read_only,
+        )?;
         let volume = Self {
+            ctimes,
             names: Names::new(&secrets.names, mode),
             keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
@@ -252,6 +262,7 @@ impl<B: Backing> Volume<B> {
         if self.read_only {
             return Ok(());
         }
+        self.settle_ctimes();
         if let Some(engine) = &self.engine {
             engine.stop();
             for file in self.files.all() {
@@ -274,7 +285,7 @@ impl<B: Backing> Volume<B> {
     fn set_mark(&self, in_use: bool) -> Result<()> {
         let mark = Mark {
             in_use,
-            generation: self.mark_generation.fetch_add(1, Ordering::Relaxed) + 1,
+            generation: 1u64.wrapping_add(self.mark_generation.fetch_add(1, Ordering::Relaxed)),
             epoch: self.epoch,
             journal: self.engine.is_some(),
             crashed: self.crashed.lock().clone(),

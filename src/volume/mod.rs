@@ -10,6 +10,7 @@
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
+mod ctimes;
 mod dirs;
 mod durable;
 mod error;
@@ -85,7 +86,7 @@ pub struct Volume<B: Backing> {
     root_ino: u64,
     device: u64,
     record: VolumeRecord,
-    secrets: VolumeSecrets,
+    secrets: Arc<VolumeSecrets>,
     /// The CMK of new files; changes when the volume moves to another.
     current_cmk: Mutex<KeyId>,
     names: Names,
@@ -121,6 +122,7 @@ pub struct Volume<B: Backing> {
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
     moves: moves::Moves<B>,
+    ctimes: ctimes::Ctimes<B>,
     generation: AtomicU64,
     /// That of the mark.
     mark_generation: AtomicU64,

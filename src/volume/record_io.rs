@@ -6,6 +6,7 @@
 //! .envelopefs/mark                 clean or in use, and after which crashes not all is recovered
 //! .envelopefs/journal              new forms of blocks that were durable, before they go home
 //! .envelopefs/targets/             symlink targets too long for a symlink below
+//! .envelopefs/ctimes, ctimes.log   change times of rewrapped files, see `ctimes`
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};

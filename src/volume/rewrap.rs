@@ -119,16 +119,30 @@ impl<B: Backing> Volume<B> {
         } else {
             SLOT_A_AT
         };
-        let times = self.backing.stat_file(file.file())?;
+        let old = self.backing.stat_file(file.file())?;
+        let shown = self.ctimes.shown(&self.backing, &old);
         self.backing
             .write_at(file.file(), &mut [IoSlice::new(&bytes)], other as u64)?;
-        self.backing.set_times(
-            At::File(file.file()),
-            SetTime::Omit,
-            SetTime::At(times.mtime),
-        )?;
+        self.backing
+            .set_times(At::File(file.file()), SetTime::Omit, SetTime::At(old.mtime))?;
         head.unwrapped.gate = self.keys.gate(to);
+        let after = self.backing.stat_file(file.file())?;
+        if let Err(error) = self
+            .ctimes
+            .keep(&self.backing, &self.root.dir, shown, &after)
+        {
+            // The file is rewrapped; a backup tool will look at it again, no more.
+            tracing::warn!(file = %name, %error, "its change time could not be kept");
+        }
         Ok(Rewrapped::Done(before))
+    }
+
+    /// Brings the kept change times in order, when many files were rewrapped. Failing costs no more
+    /// than that they are looked for in two places.
+    pub fn settle_ctimes(&self) {
+        if let Err(error) = self.ctimes.settle(&self.backing, &self.root.dir) {
+            tracing::warn!(%error, "kept change times are not in order");
+        }
     }
 
     /// The CMK that a wrapped key names.

@@ -13,6 +13,14 @@ fn requests_have_a_settled_form() {
             },
             r#"{"op":"rewrap","to_key":"alias/x","dry_run":true}"#,
         ),
+        (
+            Request::Rewrap {
+                to_key: None,
+                dry_run: false,
+                max_rate: NonZeroU32::new(5),
+            },
+            r#"{"op":"rewrap","to_key":null,"dry_run":false,"max_rate":5}"#,
+        ),
         (Request::Job, r#"{"op":"job"}"#),
         (
             Request::Report { from: 1900 },
