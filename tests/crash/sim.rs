@@ -250,12 +250,15 @@ fn check(
     findings
 }
 
+/// What fsck says of a name that can't be read.
+const HIDDEN: &str = "its name does not decrypt";
+
 /// Everything reads as it should: fsck must say so too.
 fn fsck(volume: &Volume<Mem>, findings: &mut Findings) {
     match maintain::fsck::run(volume, &Silent) {
         Ok(report) if report.is_clean() => {}
         // What should be there is; so it is the entry of a long name that was never synced.
-        Ok(report) if report.damaged.len() as u64 == report.hidden => {
+        Ok(report) if report.damaged.iter().all(|damage| damage.why == HIDDEN) => {
             let what = format!("fsck: {:?}", report.damaged);
             findings.list.push(Finding::Alarm(what));
         }
