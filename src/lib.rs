@@ -37,4 +37,5 @@ pub mod kms;
 pub mod maintain;
 pub mod names;
 pub mod secret;
+pub mod serve;
 pub mod volume;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
 use super::keys::{DataKeys, is_current, key_of};
@@ -17,7 +18,7 @@ use super::types::NodeId;
 use super::{CutOff, Volume};
 use crate::backing::Backing;
 use crate::format::{NameEncoding, VolumeId, VolumeRecord, VolumeSecrets};
-use crate::kms::{KeyId, Kms, KmsError, volume_context};
+use crate::kms::{KeyId, KeySource, Kms, KmsError, Requester, VolumeKeys, volume_context};
 use crate::names::{DirId, NameMode, Names};
 use crate::secret::Key256;
 
@@ -128,14 +129,18 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::NoVolume`], [`VolumeError::Busy`], [`VolumeError::Key`],
     /// [`VolumeError::Record`].
-    pub fn open(backing: B, kms: Arc<Kms>, options: OpenOptions) -> Result<Self> {
+    pub fn open<S: KeySource + ?Sized>(
+        backing: B,
+        source: Arc<S>,
+        options: OpenOptions,
+    ) -> Result<Self> {
         let root = backing.root()?;
         let stat = backing.stat_dir(&root)?;
         let control = Control::open(&backing, &root).map_err(|error| match error {
             VolumeError::NotFound => VolumeError::NoVolume("the directory".into()),
             other => other,
         })?;
-        let (record, secrets, volume_key) = unlock(&control, &kms)?;
+        let (record, secrets, volume_key, keys) = unlock(&control, &source)?;
         let (lock, mark) = if options.read_only {
             (None, control.mark(&secrets))
         } else {
@@ -155,9 +160,18 @@ impl<B: Backing> Volume<B> {
             NameEncoding::Plain => NameMode::Plain,
         };
         drop(control);
+        let secrets = Arc::new(secrets);
+        let ctimes = Ctimes::load(
+            &backing,
+            &root,
+            Arc::clone(&secrets),
+            record.volume_id,
+            options.read_only,
+        )?;
         Ok(Self {
+            ctimes,
             names: Names::new(&secrets.names, mode),
-            keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
+            keys: DataKeys::new(keys, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
             root_ino: stat.ino,
             device: stat.dev,
@@ -174,12 +188,18 @@ impl<B: Backing> Volume<B> {
             read_only: options.read_only,
             lock: Mutex::new(lock),
             cut_off: Mutex::new(None),
+            moves: super::moves::Moves::default(),
             process: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
             ),
             backing,
         })
+    }
+
+    /// What the volume does with keys, and where they are.
+    pub fn key_source(&self) -> &dyn VolumeKeys {
+        self.keys.source()
     }
 
     /// Whether the volume may use its CMK now.
@@ -198,7 +218,7 @@ impl<B: Backing> Volume<B> {
     /// What has to be done from time to time: whoever serves the volume calls it at least twice in
     /// each `key_ttl`. Rotates and deletes keys that are due, and cuts off open files whose CMK was disabled.
     pub fn housekeeping(&self) {
-        if let Err(error) = self.keys.kms().maintain() {
+        if let Err(error) = self.keys.source().maintain() {
             tracing::warn!(%error, "looking after the keys");
         }
         if self.keys.look_after()
@@ -218,6 +238,7 @@ impl<B: Backing> Volume<B> {
         let Some(lock) = self.lock.lock().take() else {
             return Ok(());
         };
+        self.settle_ctimes();
         self.backing.sync_all()?;
         if self.strict.load(Ordering::Relaxed) {
             let control = Control::open(&self.backing, &self.root.dir)?;
@@ -242,14 +263,11 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
         let context = volume_context(&record.volume_id);
-        let kms = self.keys.kms();
-        let caller = kms.volume_caller(&record.volume_id);
+        let source = self.keys.source();
         let mut changed = false;
         for blob in &mut record.volume_keys {
-            if !is_current(kms, blob, to)? {
-                *blob = kms
-                    .client(&caller)
-                    .re_encrypt_data_key(blob, &context, to, &context)?;
+            if !is_current(source, blob, to)? {
+                *blob = source.re_encrypt(blob, &context, to)?;
                 changed = true;
             }
         }
@@ -292,16 +310,16 @@ impl<B: Backing> Volume<B> {
 }
 
 /// Unwraps the volume key, and with it authenticates the record.
-fn unlock<B: Backing>(
+fn unlock<B: Backing, S: KeySource + ?Sized>(
     control: &Control<'_, B>,
-    kms: &Kms,
-) -> Result<(VolumeRecord, VolumeSecrets, KeyId)> {
+    source: &Arc<S>,
+) -> Result<(VolumeRecord, VolumeSecrets, KeyId, Arc<dyn VolumeKeys>)> {
     let mut failure = None;
     for (bytes, record) in control.records()? {
         let context = volume_context(&record.volume_id);
-        let caller = kms.volume_caller(&record.volume_id);
+        let keys = Arc::clone(source).for_volume(&record.volume_id);
         for blob in &record.volume_keys {
-            let key: Key256 = match kms.client(&caller).decrypt_data_key(blob, &context) {
+            let key: Key256 = match keys.decrypt(Requester::default(), blob, &context) {
                 Ok(key) => key,
                 Err(error) => {
                     failure = failure.or(Some(VolumeError::Key(error)));
@@ -311,7 +329,7 @@ fn unlock<B: Backing>(
             let secrets = VolumeSecrets::derive(&key, &record.volume_id);
             if VolumeRecord::authentic(&bytes, &secrets.record) {
                 let key = key_of(blob)?;
-                return Ok((record, secrets, key));
+                return Ok((record, secrets, key, keys));
             }
             let error = crate::format::FormatError::Unauthentic;
             failure = failure.or(Some(VolumeError::record(Some(record.volume_id), error)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::OnBehalf;
 use super::lookup::Place;
 use super::open_file::OpenFile;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
@@ -15,10 +16,11 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::Key`] when its CMK is disabled, also for a file that is open already;
     /// [`VolumeError::Damaged`] when its header isn't authentic.
-    pub fn open_file(&self, _caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
+    pub fn open_file(&self, caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
         if mode.write || mode.truncate {
             self.check_writable()?;
         }
+        let _on_behalf = OnBehalf::of(caller);
         let file = self.acquire(node, mode.write || mode.truncate)?;
         let opened = self.usable(&file).and_then(|()| {
             if mode.truncate {

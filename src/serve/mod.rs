@@ -1,0 +1,5 @@
+//! The AWS KMS wire protocol.
+
+mod client;
+
+pub use client::RemoteKeys;
