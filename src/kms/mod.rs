@@ -18,6 +18,8 @@ mod context;
 mod data_key;
 mod error;
 mod id;
+pub mod iso8601;
+pub mod policy;
 mod reference;
 mod state;
 mod store;
