@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::super::clock::Timestamp;
 use super::super::context::EncryptionContext;
+use super::super::spec::{KeySpec, KeyUsage, Origin};
 use super::Question;
 use super::key::ConditionKey;
 
@@ -40,11 +41,12 @@ pub struct Facts<'a> {
     /// The encryption context.
     pub encryption_context: Option<&'a EncryptionContext>,
     /// `kms:BypassPolicyLockoutSafetyCheck`
-    pub bypass_policy_lockout_safety_check: Option<bool>,
+    pub bypass_lockout_check: Option<bool>,
     /// `kms:DataKeyPairSpec`
     pub data_key_pair_spec: Option<&'a str>,
-    /// `kms:EncryptionAlgorithm`
-    pub encryption_algorithm: Option<&'a str>,
+    /// The algorithm of the operation: `kms:EncryptionAlgorithm`, `kms:SigningAlgorithm`,
+    /// `kms:MacAlgorithm`, `kms:KeyAgreementAlgorithm` or `kms:WrappingAlgorithm`.
+    pub algorithm: Option<&'a str>,
     /// `kms:ExpirationModel`
     pub expiration_model: Option<&'a str>,
     /// `kms:GrantConstraintType`
@@ -55,44 +57,35 @@ pub struct Facts<'a> {
     pub grant_operations: &'a [&'a str],
     /// `kms:GranteePrincipal`
     pub grantee_principal: Option<&'a str>,
-    /// `kms:KeyAgreementAlgorithm`
-    pub key_agreement_algorithm: Option<&'a str>,
     /// `kms:KeyOrigin`
-    pub key_origin: Option<&'a str>,
+    pub key_origin: Option<Origin>,
     /// `kms:KeySpec`
-    pub key_spec: Option<&'a str>,
+    pub key_spec: Option<KeySpec>,
     /// `kms:KeyUsage`
-    pub key_usage: Option<&'a str>,
-    /// `kms:MacAlgorithm`
-    pub mac_algorithm: Option<&'a str>,
+    pub key_usage: Option<KeyUsage>,
     /// `kms:MessageType`
     pub message_type: Option<&'a str>,
     /// `kms:MultiRegion`
     pub multi_region: Option<bool>,
     /// `kms:MultiRegionKeyType`
     pub multi_region_key_type: Option<&'a str>,
-    /// `kms:PrimaryRegion`
-    pub primary_region: Option<&'a str>,
     /// `kms:ReEncryptOnSameKey`
     pub re_encrypt_on_same_key: Option<bool>,
-    /// `kms:ReplicaRegion`
-    pub replica_region: Option<&'a str>,
+    /// The Region that a replica or the primary is to be in: `kms:ReplicaRegion`,
+    /// `kms:PrimaryRegion`.
+    pub region: Option<&'a str>,
     /// `kms:RequestAlias`
     pub request_alias: Option<&'a str>,
     /// `kms:RetiringPrincipal`
     pub retiring_principal: Option<&'a str>,
     /// `kms:RotationPeriodInDays`
-    pub rotation_period_in_days: Option<u32>,
+    pub rotation_period_days: Option<u32>,
     /// `kms:ScheduleKeyDeletionPendingWindowInDays`
-    pub pending_window_in_days: Option<u32>,
-    /// `kms:SigningAlgorithm`
-    pub signing_algorithm: Option<&'a str>,
+    pub deletion_window_days: Option<u32>,
     /// `kms:ValidTo`
     pub valid_to: Option<Timestamp>,
     /// `kms:ViaService`
     pub via_service: Option<&'a str>,
-    /// `kms:WrappingAlgorithm`
-    pub wrapping_algorithm: Option<&'a str>,
     /// `kms:WrappingKeySpec`
     pub wrapping_key_spec: Option<&'a str>,
 }
@@ -163,9 +156,8 @@ impl Facts<'_> {
                 .encryption_context
                 .map(|context| context.iter().map(|(key, _)| Cow::Borrowed(key)).collect())
                 .unwrap_or_default(),
-            K::BypassPolicyLockoutSafetyCheck => flag(self.bypass_policy_lockout_safety_check),
+            K::BypassPolicyLockoutSafetyCheck => flag(self.bypass_lockout_check),
             K::DataKeyPairSpec => optional(self.data_key_pair_spec),
-            K::EncryptionAlgorithm => optional(self.encryption_algorithm),
             K::ExpirationModel => optional(self.expiration_model),
             K::GrantConstraintType => optional(self.grant_constraint_type),
             K::GrantIsForAwsResource => flag(self.grant_is_for_aws_resource),
@@ -175,25 +167,19 @@ impl Facts<'_> {
                 .map(|&word| Cow::Borrowed(word))
                 .collect(),
             K::GranteePrincipal => optional(self.grantee_principal),
-            K::KeyAgreementAlgorithm => optional(self.key_agreement_algorithm),
-            K::KeyOrigin => optional(self.key_origin),
-            K::KeySpec | K::CustomerMasterKeySpec => optional(self.key_spec),
-            K::KeyUsage | K::CustomerMasterKeyUsage => optional(self.key_usage),
-            K::MacAlgorithm => optional(self.mac_algorithm),
+            K::KeyOrigin => optional(self.key_origin.map(Origin::as_str)),
+            K::KeySpec | K::CustomerMasterKeySpec => optional(self.key_spec.map(KeySpec::as_str)),
+            K::KeyUsage | K::CustomerMasterKeyUsage => optional(self.key_usage.map(KeyUsage::as_str)),
             K::MessageType => optional(self.message_type),
             K::MultiRegion => flag(self.multi_region),
             K::MultiRegionKeyType => optional(self.multi_region_key_type),
-            K::PrimaryRegion => optional(self.primary_region),
             K::ReEncryptOnSameKey => flag(self.re_encrypt_on_same_key),
-            K::ReplicaRegion => optional(self.replica_region),
             K::RequestAlias => optional(self.request_alias),
             K::RetiringPrincipal => optional(self.retiring_principal),
-            K::RotationPeriodInDays => text(self.rotation_period_in_days),
-            K::ScheduleKeyDeletionPendingWindowInDays => text(self.pending_window_in_days),
-            K::SigningAlgorithm => optional(self.signing_algorithm),
+            K::RotationPeriodInDays => text(self.rotation_period_days),
+            K::ScheduleKeyDeletionPendingWindowInDays => text(self.deletion_window_days),
             K::ValidTo => text(self.valid_to),
             K::ViaService => optional(self.via_service),
-            K::WrappingAlgorithm => optional(self.wrapping_algorithm),
             K::WrappingKeySpec => optional(self.wrapping_key_spec),
             K::MultiFactorAuthPresent
             | K::SourceArn
@@ -209,7 +195,14 @@ impl Facts<'_> {
             | K::UserId
             | K::UserName
             | K::PrincipalIsAwsService
-            | K::ViaAwsService => Vec::new()
+            | K::ViaAwsService
+            | K::EncryptionAlgorithm
+            | K::SigningAlgorithm
+            | K::MacAlgorithm
+            | K::KeyAgreementAlgorithm
+            | K::WrappingAlgorithm
+            | K::PrimaryRegion
+            | K::ReplicaRegion => Vec::new()
         }
     }
 }
@@ -233,7 +226,27 @@ impl Question<'_> {
             K::UserName => optional(user),
             K::UserId => one(self.facts.user_id.or(user).unwrap_or(self.account)),
             K::PrincipalIsAwsService | K::ViaAwsService => flag(Some(false)),
+            K::PrimaryRegion => self.of("kms:UpdatePrimaryRegion", self.facts.region),
+            K::ReplicaRegion => self.of("kms:ReplicateKey", self.facts.region),
+            K::EncryptionAlgorithm
+            | K::SigningAlgorithm
+            | K::MacAlgorithm
+            | K::KeyAgreementAlgorithm
+            | K::WrappingAlgorithm => {
+                let meant = match self.action {
+                    "kms:Sign" | "kms:Verify" => K::SigningAlgorithm,
+                    "kms:GenerateMac" | "kms:VerifyMac" => K::MacAlgorithm,
+                    "kms:DeriveSharedSecret" => K::KeyAgreementAlgorithm,
+                    "kms:GetParametersForImport" | "kms:ImportKeyMaterial" => K::WrappingAlgorithm,
+                    _ => K::EncryptionAlgorithm,
+                };
+                optional(self.facts.algorithm.filter(|_| *key == meant))
+            }
             other => self.facts.values(other),
         }
+    }
+
+    fn of<'a>(&self, action: &str, value: Option<&'a str>) -> Values<'a> {
+        optional(value.filter(|_| self.action == action))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kms::{EncryptionContext, Timestamp};
+use crate::kms::{EncryptionContext, KeySpec, KeyUsage, Timestamp};
 
 pub(super) const KEY: &str =
     "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -330,20 +330,23 @@ fn each_kind_of_operator() {
         time: Some(time),
         source_ip: Some("192.0.2.7"),
         multi_region: Some(true),
-        pending_window_in_days: Some(10),
+        deletion_window_days: Some(10),
         grantee_principal: Some("arn:aws:iam::111122223333:user/dev/alice"),
-        signing_algorithm: Some("ECDSA_SHA_256"),
+        algorithm: Some("ECDSA_SHA_256"),
         ..Facts::default()
+    };
+    let signs = |condition_: Value| {
+        decide_with(&condition(condition_), "alice", "kms:Sign", &facts) == Decision::Allowed
     };
     let yes = |operator: &str, key: &str, value: Value| {
         assert!(
-            allowed(&condition(json!({operator: {key: value}})), &facts),
+            signs(json!({operator: {key: value}})),
             "{operator} {key} {value}"
         );
     };
     let no = |operator: &str, key: &str, value: Value| {
         assert!(
-            !allowed(&condition(json!({operator: {key: value}})), &facts),
+            !signs(json!({operator: {key: value}})),
             "{operator} {key} {value}"
         );
     };
@@ -407,8 +410,8 @@ fn each_kind_of_operator() {
 #[test]
 fn all_conditions_must_hold() {
     let facts = Facts {
-        key_spec: Some("RSA_2048"),
-        key_usage: Some("SIGN_VERIFY"),
+        key_spec: Some(KeySpec::Rsa2048),
+        key_usage: Some(KeyUsage::SignVerify),
         ..Facts::default()
     };
     let both = |spec: &str, usage: &str| {

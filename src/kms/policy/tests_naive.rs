@@ -331,7 +331,7 @@ proptest! {
         let encryption_context: EncryptionContext = context.iter().copied().collect();
         let facts = Facts {
             encryption_context: Some(&encryption_context),
-            pending_window_in_days: days,
+            deletion_window_days: days,
             multi_region: Some(multi_region),
             ..Facts::default()
         };
