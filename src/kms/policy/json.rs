@@ -32,15 +32,20 @@ impl Json {
                 "Syntax errors in policy: {element} must be a string or a list of strings"
             ))
         };
-        let text = |item| match item {
-            Self::Text(text) if !text.is_empty() => Ok(text.as_str()),
-            _ => Err(wrong()),
+        let items = match self {
+            Self::List(items) => items.as_slice(),
+            one => std::slice::from_ref(one),
         };
-        match self {
-            Self::List(items) if items.is_empty() => Err(wrong()),
-            Self::List(items) => items.iter().map(text).collect(),
-            one => Ok(vec![text(one)?]),
+        if items.is_empty() {
+            return Err(wrong());
         }
+        items
+            .iter()
+            .map(|item| match item {
+                Self::Text(text) if !text.is_empty() => Ok(text.as_str()),
+                _ => Err(wrong()),
+            })
+            .collect()
     }
 
     /// The members of an object.

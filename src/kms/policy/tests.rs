@@ -69,7 +69,7 @@ fn refused(document: &Value) -> String {
 #[test]
 fn the_default_policy_trusts_the_root() {
     let policy: Value = serde_json::from_str(&default_policy(ACCOUNT)).unwrap();
-    for action in super::action::NAMES {
+    for action in action::NAMES {
         let action = format!("kms:{action}");
         assert_eq!(decide(&policy, "root", &action), Decision::Allowed);
         assert_eq!(decide(&policy, "alice", &action), Decision::Silent);
@@ -80,7 +80,7 @@ fn the_default_policy_trusts_the_root() {
 
 #[test]
 fn names_are_sorted_for_the_search() {
-    assert!(super::action::NAMES.is_sorted());
+    assert!(action::NAMES.is_sorted());
     assert_eq!(
         decide(&statement(json!({})), "alice", "kms:NoSuch"),
         Decision::Silent
@@ -149,9 +149,9 @@ fn actions() {
     let is = |document: &Value, name: &str| decide(document, "alice", name) == Decision::Allowed;
     let describe = action(json!("kms:Describe*"));
     assert!(is(&describe, "kms:DescribeKey") && !is(&describe, "kms:Decrypt"));
-    let re_encrypt = action(json!(["kms:ReEncrypt*", "KMS:gEt???????olicy", "kms:sign"]));
+    let re_encrypt = action(json!(["kms:ReEncrypt*", "KMS:gEt????olicy", "kms:sign"]));
     assert!(is(&re_encrypt, "kms:ReEncryptFrom") && is(&re_encrypt, "kms:ReEncryptTo"));
-    assert!(is(&re_encrypt, "kms:Sign") && !is(&re_encrypt, "kms:GetKeyPolicy"));
+    assert!(is(&re_encrypt, "kms:Sign") && is(&re_encrypt, "kms:GetKeyPolicy"));
     assert!(is(&action(json!("*")), "kms:PutKeyPolicy"));
     let not = statement(json!({"NotAction": ["kms:Decrypt", "kms:Put*"]}));
     assert!(is(&not, "kms:Encrypt") && !is(&not, "kms:Decrypt") && !is(&not, "kms:PutKeyPolicy"));
@@ -394,7 +394,7 @@ fn each_kind_of_operator() {
         grantee,
         json!("arn:aws:iam::111122223333:user/*"),
     );
-    no("ArnLike", grantee, json!("arn:*:user/dev/alice:x"));
+    no("ArnLike", grantee, json!("arn:aws:*:*:*:user/ali*"));
     no(
         "ArnLike",
         grantee,

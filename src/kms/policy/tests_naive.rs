@@ -351,7 +351,7 @@ proptest! {
     fn patterns_match_by_definition(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
         let question_facts = Facts::default();
         let question = Question { principal_arn: "", account: "", is_root: false, action: "", resource: "", facts: &question_facts };
-        let compiled = super::pattern::Pattern::parse(&pattern, true, false).unwrap();
+        let compiled = Pattern::parse(&pattern, true, false).unwrap();
         prop_assert_eq!(compiled.matches(&text, &question), like(pattern.as_bytes(), text.as_bytes()));
     }
 }
