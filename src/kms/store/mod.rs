@@ -4,6 +4,7 @@
 //! returns, and a process killed at any moment leaves the state before or after it.
 
 mod aliases;
+mod audit;
 mod protector;
 mod rows;
 mod seal;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use rustix::fs::Access;
 
 pub(super) use aliases::{AliasRow, alias_target};
+pub(super) use audit::{Anchor, audit_key, move_anchor};
 pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
 pub(super) use rows::{
     KeyRow, MaterialRow, NewKey, Schedule, changed_keys, last_change, open_materials,
