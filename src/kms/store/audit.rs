@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
-use super::seal::Place;
+use super::seal::Slot;
 use super::{Change, Sealer};
 use crate::crypto;
 use crate::secret::Key256;
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS audit_segments (
     mac BLOB NOT NULL CHECK (length(mac) = 32)
 ) STRICT;";
 
-const KEY_PLACE: Place<'static> = Place {
+const KEY_PLACE: Slot<'static> = Slot {
     table: "audit_key",
     id: "",
     generation: 1,
