@@ -25,7 +25,7 @@ use rust_crypto as backend;
 compile_error!("choose a crypto backend: feature `aws-lc` (default) or `rust-crypto`");
 
 pub use aead::{AeadKey, NONCE_LEN, Sealed, TAG_LEN};
-pub use derive::{hkdf_sha256, kbkdf_hmac_sha256, mac, mac_matches, sha256};
+pub use derive::{hkdf_sha256, hmac_sha256, kbkdf_hmac_sha256, mac, mac_matches, sha256};
 pub use passphrase::{Argon2Cost, argon2id};
 pub use random::{fill_random, random_array, random_key};
 pub use siv::SivKey;
