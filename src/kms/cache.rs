@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 
+use super::caller::Region;
 use super::error::Result;
 use super::id::{KeyId, MaterialId};
 use super::store::{KeyRow, Sealer, Store, changed_keys, last_change, open_materials};
@@ -25,6 +26,7 @@ const CAPACITY: usize = 4096;
 /// A key with its materials.
 pub(super) struct CachedKey {
     pub(super) row: KeyRow,
+    pub(super) arn: Arc<str>,
     /// Oldest first; the last one is current. Never empty.
     materials: Vec<(MaterialId, Key256)>,
 }
@@ -59,13 +61,15 @@ struct Known {
 }
 
 struct Reader {
+    /// What the ARNs of keys begin with.
+    arns: String,
     sql: Connection,
     /// The number of the last change taken into account.
     seen: i64,
 }
 
 impl Cache {
-    pub(super) fn new(store: &Store) -> Result<Self> {
+    pub(super) fn new(store: &Store, account: &str, region: Region) -> Result<Self> {
         let sql = store.connect()?;
         // The first read makes SQLite open the index and keep it.
         let seen = last_change(&sql)?;
@@ -75,7 +79,11 @@ impl Cache {
                 header: None,
                 keys: HashMap::new(),
             }),
-            reader: Mutex::new(Reader { sql, seen }),
+            reader: Mutex::new(Reader {
+                arns: format!("arn:aws:kms:{region}:{account}:key/"),
+                sql,
+                seen,
+            }),
         })
     }
 
@@ -137,12 +145,17 @@ impl Cache {
 
 impl Reader {
     fn load(&mut self, sealer: &Sealer, id: &KeyId) -> Result<Option<Arc<CachedKey>>> {
+        let arn: Arc<str> = format!("{}{id}", self.arns).into();
         let transaction = self.sql.transaction()?;
         let Some(row) = KeyRow::load(&transaction, id)? else {
             return Ok(None);
         };
         let materials = open_materials(&transaction, sealer, id)?;
-        Ok(Some(Arc::new(CachedKey { row, materials })))
+        Ok(Some(Arc::new(CachedKey {
+            row,
+            arn,
+            materials,
+        })))
     }
 }
 
@@ -205,10 +218,10 @@ impl Cache {
     }
 
     /// A cache that can't read the index.
-    pub(super) fn without_index(store: &Store) -> Result<Self> {
+    pub(super) fn without_index(store: &Store, account: &str, region: Region) -> Result<Self> {
         Ok(Self {
             index: None,
-            ..Self::new(store)?
+            ..Self::new(store, account, region)?
         })
     }
 }

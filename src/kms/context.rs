@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::api::wire::violation;
 use super::error::{KmsError, Result};
 
 /// Bytes of keys and values that a context may have in all, as in AWS KMS.
@@ -66,6 +69,26 @@ impl EncryptionContext {
             )));
         }
         Ok(())
+    }
+}
+
+impl Serialize for EncryptionContext {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for EncryptionContext {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let context = Self(Option::deserialize(from)?.unwrap_or_default());
+        context.check().map_err(|_| {
+            violation(
+                "",
+                "EncryptionContext",
+                &format!("Member must have at most {LIMIT} bytes of keys and values"),
+            )
+        })?;
+        Ok(context)
     }
 }
 

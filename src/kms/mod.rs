@@ -12,27 +12,39 @@
 //! Every use of a key passes [`Kms::authorize`], the one place that says who may do what.
 
 pub mod api;
+pub mod audit;
 mod cache;
+mod caller;
+mod client;
 mod clock;
 mod context;
 mod data_key;
 mod error;
 mod id;
+pub mod policy;
 mod reference;
+mod spec;
 mod state;
 mod store;
+mod words;
 mod wrap;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use caller::{Caller, Principal, Region, Source};
+pub use client::{Call, Client};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use context::EncryptionContext;
 pub use data_key::DataKey;
 pub use error::{KmsError, Result};
 pub use id::{KeyId, MaterialId};
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
-pub use state::{KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType};
+pub use spec::{
+    EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,
+    MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,
+};
+pub use state::{KeyState, Operation};
 pub use store::{ProtectorInfo, ProtectorInput, ProtectorKind};
 
 use cache::{Cache, CachedKey};
@@ -108,7 +120,9 @@ pub struct Kms {
     cache: Cache,
     clock: Arc<dyn Clock>,
     account_id: String,
-    region: String,
+    region: Region,
+    owner: Caller,
+    recorder: std::sync::OnceLock<Arc<dyn audit::Recorder>>,
 }
 
 impl Kms {
@@ -165,12 +179,17 @@ impl Kms {
 
     fn with_store(store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
         let (account_id, region) = store.read(identity)?;
+        let region: Region = region.parse().map_err(|_| {
+            KmsError::Damaged(format!("the setting {SETTING_REGION} is '{region}'"))
+        })?;
         Ok(Self {
-            cache: Cache::new(&store)?,
+            cache: Cache::new(&store, &account_id, region)?,
             store,
             clock,
+            owner: Caller::new(Principal::Root, &account_id, region),
             account_id,
             region,
+            recorder: std::sync::OnceLock::new(),
         })
     }
 
@@ -209,9 +228,46 @@ impl Kms {
         &self.account_id
     }
 
-    /// The Region in ARNs.
-    pub fn region(&self) -> &str {
-        &self.region
+    /// The Region of callers that name none.
+    pub fn region(&self) -> Region {
+        self.region
+    }
+
+    /// A caller in the default Region.
+    pub fn caller(&self, principal: Principal) -> Caller {
+        Caller::new(principal, &self.account_id, self.region)
+    }
+
+    /// The key manager as `caller` sees it.
+    pub fn client<'a>(&'a self, caller: &'a Caller) -> Client<'a> {
+        Client::new(self, caller)
+    }
+
+    /// The key manager as the account root sees it, in the default Region.
+    pub fn owner(&self) -> Client<'_> {
+        self.client(&self.owner)
+    }
+
+    /// The uid that owns the keystore's directory: its processes are the account root.
+    ///
+    /// # Errors
+    /// [`KmsError::Io`].
+    pub fn owner_uid(&self) -> Result<u32> {
+        use std::os::unix::fs::MetadataExt;
+        let dir = self.dir();
+        std::fs::metadata(dir)
+            .map(|meta| meta.uid())
+            .map_err(KmsError::io("look at", dir))
+    }
+
+    /// From now on every operation is recorded, and one that can't be is refused. Once only: false
+    /// when there is a recorder already.
+    pub fn set_recorder(&self, recorder: Arc<dyn audit::Recorder>) -> bool {
+        self.recorder.set(recorder).is_ok()
+    }
+
+    fn recorder(&self) -> Option<&dyn audit::Recorder> {
+        self.recorder.get().map(AsRef::as_ref)
     }
 
     /// The time by the keystore's clock.
@@ -263,7 +319,7 @@ impl Kms {
 
     fn arn(&self, resource: Resource) -> String {
         Arn {
-            region: self.region.clone(),
+            region: self.region.to_string(),
             account: self.account_id.clone(),
             resource,
         }
@@ -298,7 +354,9 @@ impl Kms {
         match key {
             KeyRef::Id(id) => Ok(Resource::Key(*id)),
             KeyRef::Alias(name) => Ok(Resource::Alias(name.clone())),
-            KeyRef::Arn(arn) if arn.region != self.region || arn.account != self.account_id => {
+            KeyRef::Arn(arn)
+                if arn.region != self.region.as_str() || arn.account != self.account_id =>
+            {
                 Err(KmsError::NotFound(format!(
                     "{arn} is not in this keystore (account {}, Region {})",
                     self.account_id, self.region

@@ -52,7 +52,7 @@ impl Fixture {
         error
             .downcast_ref::<KmsError>()
             .unwrap_or_else(|| panic!("{error:?}"))
-            .aws_name()
+            .code()
     }
 
     fn key(&self) -> String {

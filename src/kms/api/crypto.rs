@@ -1,14 +1,20 @@
 //! Encrypt, Decrypt, ReEncrypt, GenerateDataKey.
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::super::client::Call;
 use super::super::context::EncryptionContext;
 use super::super::data_key::{open_under, seal_under};
 use super::super::error::{KmsError, Result};
 use super::super::id::{KeyId, MaterialId};
+use super::super::policy::Facts;
 use super::super::reference::KeyRef;
+use super::super::spec::EncryptionAlgorithmSpec;
 use super::super::state::Operation;
 use super::super::{CachedKey, Kms, Via};
+use super::Request;
+use super::wire::{Bytes, GrantTokens, KeyName, Plain, end_dry_run};
 use crate::crypto;
 use crate::format::blob::{Blob, PLAINTEXT_LEN};
 use crate::secret::{Secret, SecretText};
@@ -114,6 +120,62 @@ pub struct GeneratedDataKey {
     pub key_arn: String,
     /// `KeyMaterialId`
     pub material: MaterialId,
+}
+
+/// Encrypt.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase", deserialize = "PascalCase"))]
+pub struct EncryptRequest {
+    /// `KeyId`
+    pub key_id: KeyName,
+    /// `Plaintext`: 1 to 4096 bytes.
+    #[serde(skip_serializing)]
+    pub plaintext: Plain<1, 4096>,
+    /// `EncryptionContext`
+    #[serde(default, skip_serializing_if = "EncryptionContext::is_empty")]
+    pub encryption_context: EncryptionContext,
+    /// `GrantTokens`
+    #[serde(default, skip_serializing)]
+    pub grant_tokens: GrantTokens,
+    /// `EncryptionAlgorithm`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_algorithm: Option<EncryptionAlgorithmSpec>,
+    /// `DryRun`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// What Encrypt answers.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EncryptResponse {
+    /// `CiphertextBlob`
+    pub ciphertext_blob: Bytes,
+    /// `KeyId`: the key's ARN.
+    pub key_id: String,
+    /// `EncryptionAlgorithm`
+    pub encryption_algorithm: EncryptionAlgorithmSpec,
+}
+
+impl Request for EncryptRequest {
+    const OPERATION: Operation = Operation::Encrypt;
+    type Response = EncryptResponse;
+
+    fn run(&self, call: &Call<'_>) -> Result<EncryptResponse> {
+        let facts = Facts {
+            encryption_context: Some(&self.encryption_context),
+            ..Facts::default()
+        };
+        let key = call.use_key(&self.key_id, Operation::Encrypt, &facts)?;
+        end_dry_run(self.dry_run)?;
+        let (blob, material) = seal_under(&key, &self.encryption_context, self.plaintext.expose());
+        call.used_material(&material);
+        Ok(EncryptResponse {
+            ciphertext_blob: blob.into(),
+            key_id: key.arn.to_string(),
+            encryption_algorithm: EncryptionAlgorithmSpec::SymmetricDefault,
+        })
+    }
 }
 
 impl Kms {

@@ -4,9 +4,8 @@ use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::super::id::{KeyId, MaterialId};
 use super::super::reference::KeyRef;
-use super::super::state::{
-    KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType,
-};
+use super::super::spec::{KeyManager, KeySpec, KeyUsage, Origin, RotationType};
+use super::super::state::{KeyState, Operation};
 use super::super::store::{KeyRow, NewKey};
 use super::super::{Kms, Via};
 use super::{Listing, Page};
@@ -81,6 +80,18 @@ impl Kms {
             return Err(KmsError::Validation(
                 "Description has more than 8192 characters".to_owned(),
             ));
+        }
+        if (request.spec, request.usage, request.origin)
+            != (
+                KeySpec::SymmetricDefault,
+                KeyUsage::EncryptDecrypt,
+                Origin::AwsKms,
+            )
+        {
+            return Err(KmsError::UnsupportedOperation(format!(
+                "a {} key for {} of origin {} is not supported",
+                request.spec, request.usage, request.origin
+            )));
         }
         let now = self.now();
         let id = self.store.change(|change| {

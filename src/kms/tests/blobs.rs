@@ -151,7 +151,7 @@ fn a_blob_of_another_key_does_not_open() {
         .err()
         .unwrap();
     assert!(matches!(error, KmsError::KeyMissing { .. }));
-    assert_eq!(error.aws_name(), "AccessDeniedException");
+    assert_eq!(error.code(), "AccessDeniedException");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod rotation;
 mod sharing;
 mod states;
 mod store;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,5 +99,5 @@ fn reference(text: &str) -> KeyRef {
 
 /// The AWS name of the error that must come.
 fn refused<T>(result: Result<T>) -> &'static str {
-    result.err().expect("it is refused").aws_name()
+    result.err().expect("it is refused").code()
 }

@@ -59,7 +59,7 @@ fn changes_are_seen_with_and_without_the_index_of_the_log() {
     }
     // Other instances of this process come and go.
     drop(fixture.another());
-    other.cache = Cache::without_index(&other.store).unwrap();
+    other.cache = Cache::without_index(&other.store, &other.account_id, other.region).unwrap();
     assert!(!other.cache.is_fast());
     fixture.kms.enable_key(&id.into()).unwrap();
     other.check_usable(Via::Volume, &id).unwrap();
