@@ -113,7 +113,7 @@ fn signatures_of_each_are_good_for_the_other() {
         for (pair, dir) in keys(spec, generate) {
             let dir = dir.path();
             fs::write(dir.join("message"), message).unwrap();
-            let key = SigningKey::new(spec, &pair.private).unwrap();
+            let key = SigningKey::new(spec, pair.private.expose()).unwrap();
             let public = VerifyingKey::new(spec, &pair.public);
             for algorithm in spec.signing_algorithms() {
                 let algorithm = *algorithm;
@@ -159,7 +159,7 @@ fn ciphertexts_of_each_open_for_the_other() {
     for (spec, generate) in SPECS.into_iter().filter(|(spec, _)| spec.encrypts()) {
         for (pair, dir) in keys(spec, generate) {
             let dir = dir.path();
-            let private = DecryptionKey::new(spec, &pair.private).unwrap();
+            let private = DecryptionKey::new(spec, pair.private.expose()).unwrap();
             let public = EncryptionKey::new(spec, &pair.public).unwrap();
             for (hash, name) in [(OaepHash::Sha1, "sha1"), (OaepHash::Sha256, "sha256")] {
                 let plain = vec![0x5A; spec.max_plaintext(hash).unwrap()];
@@ -199,7 +199,7 @@ fn shared_secrets_are_the_same() {
         let words = "pkeyutl -derive -inkey priv.der -keyform DER -peerkey peer.der -peerform DER -out secret";
         assert!(openssl(their_dir.path(), words));
         let secret = fs::read(their_dir.path().join("secret")).unwrap();
-        let key = AgreementKey::new(spec, &ours.private).unwrap();
+        let key = AgreementKey::new(spec, ours.private.expose()).unwrap();
         assert_eq!(key.agree(&theirs.public).unwrap().expose(), secret);
     }
 }
@@ -209,7 +209,7 @@ fn material_that_openssl_wrapped_is_unwrapped() {
     // The steps of the AWS KMS developer guide, "Step 3: Encrypt the key material".
     let spec = WrappingKeySpec::Rsa3072;
     let pair = KeyPair::generate(spec.key_pair()).unwrap();
-    let key = DecryptionKey::new(spec.key_pair(), &pair.private).unwrap();
+    let key = DecryptionKey::new(spec.key_pair(), pair.private.expose()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(dir.join("pub.der"), &pair.public).unwrap();

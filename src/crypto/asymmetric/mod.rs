@@ -66,12 +66,12 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// From a [`KeyPair`]'s private key.
+    /// From a [`KeyPair`]'s private key, exposed for this call.
     ///
     /// # Errors
     /// [`CryptoError::InvalidKey`], [`CryptoError::Unavailable`].
-    pub fn new(spec: KeyPairSpec, private: &SecretBytes) -> Result<Self, CryptoError> {
-        let key = backend::Signer::new(spec, private.expose())?;
+    pub fn new(spec: KeyPairSpec, private: &[u8]) -> Result<Self, CryptoError> {
+        let key = backend::Signer::new(spec, private)?;
         Ok(Self { spec, key })
     }
 
@@ -154,14 +154,14 @@ pub struct DecryptionKey {
 }
 
 impl DecryptionKey {
-    /// From a [`KeyPair`]'s private key.
+    /// From a [`KeyPair`]'s private key, exposed for this call.
     ///
     /// # Errors
     /// [`CryptoError::Algorithm`] when keys of this spec don't decrypt;
     /// [`CryptoError::InvalidKey`], [`CryptoError::Unavailable`].
-    pub fn new(spec: KeyPairSpec, private: &SecretBytes) -> Result<Self, CryptoError> {
+    pub fn new(spec: KeyPairSpec, private: &[u8]) -> Result<Self, CryptoError> {
         spec.rsa_bytes().ok_or(CryptoError::Algorithm)?;
-        let key = backend::Decrypter::new(spec, private.expose())?;
+        let key = backend::Decrypter::new(spec, private)?;
         Ok(Self { key })
     }
 
@@ -182,14 +182,14 @@ pub struct AgreementKey {
 }
 
 impl AgreementKey {
-    /// From a [`KeyPair`]'s private key.
+    /// From a [`KeyPair`]'s private key, exposed for this call.
     ///
     /// # Errors
     /// [`CryptoError::Algorithm`] when keys of this spec don't agree on secrets;
     /// [`CryptoError::InvalidKey`], [`CryptoError::Unavailable`].
-    pub fn new(spec: KeyPairSpec, private: &SecretBytes) -> Result<Self, CryptoError> {
+    pub fn new(spec: KeyPairSpec, private: &[u8]) -> Result<Self, CryptoError> {
         let algorithm = spec.agreement_algorithm().ok_or(CryptoError::Algorithm)?;
-        let key = backend::Agreement::new(spec, private.expose())?;
+        let key = backend::Agreement::new(spec, private)?;
         Ok(Self { algorithm, key })
     }
 

@@ -1,5 +1,8 @@
 //! What kinds of keys there are and which algorithms are theirs.
 
+use super::super::CryptoError;
+use super::job::Job;
+
 /// The kind of a key pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPairSpec {
@@ -132,6 +135,19 @@ impl KeyPairSpec {
             Self::Ed25519 => &[S::Ed25519, S::Ed25519ph],
             Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87 => &[S::MlDsa],
         }
+    }
+
+    /// Whether a key of this kind can sign, or verify, this message with this algorithm.
+    ///
+    /// # Errors
+    /// [`CryptoError::Algorithm`] when the algorithm is none of this key's;
+    /// [`CryptoError::Message`] when the message's type or length doesn't fit the algorithm.
+    pub fn can_sign(
+        self,
+        algorithm: SigningAlgorithm,
+        message: Message<'_>,
+    ) -> Result<(), CryptoError> {
+        Job::new(self, algorithm, message).map(|_| ())
     }
 
     /// Whether keys of this kind agree on secrets (ECDH).

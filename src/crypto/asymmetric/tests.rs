@@ -42,7 +42,7 @@ fn hash_of(algorithm: SigningAlgorithm) -> Option<Hash> {
 
 /// Signs a message and its digest; each signature is good for both forms and for nothing else.
 fn signs(spec: KeyPairSpec, pair: &KeyPair, other: &KeyPair, algorithm: SigningAlgorithm) {
-    let key = SigningKey::new(spec, &pair.private).unwrap();
+    let key = SigningKey::new(spec, pair.private.expose()).unwrap();
     let public = VerifyingKey::new(spec, &pair.public);
     let (message, changed) = ([7; 64], [8; 64]);
     let digest = hash_of(algorithm).map(|hash| digest_of(hash, &message));
@@ -100,7 +100,7 @@ fn every_kind_of_key_signs_with_its_algorithms_and_no_others() {
         // What is kept is read again as the same key.
         let again = KeyPair::from_pkcs8(spec, pair.private.expose()).unwrap();
         assert!(again.private.same_as(&pair.private) && again.public == pair.public);
-        let key = SigningKey::new(spec, &pair.private).unwrap();
+        let key = SigningKey::new(spec, pair.private.expose()).unwrap();
         let public = VerifyingKey::new(spec, &pair.public);
         for algorithm in ALGORITHMS {
             if spec.signing_algorithms().contains(&algorithm) {
@@ -164,7 +164,7 @@ fn messages_must_fit_their_algorithm() {
     ];
     for (spec, algorithm, message) in refused {
         let pair = KeyPair::generate(spec).unwrap();
-        let signed = SigningKey::new(spec, &pair.private)
+        let signed = SigningKey::new(spec, pair.private.expose())
             .unwrap()
             .sign(algorithm, message);
         assert_eq!(
@@ -204,7 +204,7 @@ fn oaep_takes_as_much_as_aws_says() {
     for (spec, sha1, sha256) in sizes {
         let pair = KeyPair::generate(spec).unwrap();
         let public = EncryptionKey::new(spec, &pair.public).unwrap();
-        let private = DecryptionKey::new(spec, &pair.private).unwrap();
+        let private = DecryptionKey::new(spec, pair.private.expose()).unwrap();
         for (hash, max, other) in [
             (OaepHash::Sha1, sha1, OaepHash::Sha256),
             (OaepHash::Sha256, sha256, OaepHash::Sha1),
@@ -231,7 +231,7 @@ fn oaep_takes_as_much_as_aws_says() {
     let private = KeyPair::generate(KeyPairSpec::NistP256).unwrap();
     let refused = Some(CryptoError::Algorithm);
     assert_eq!(
-        DecryptionKey::new(KeyPairSpec::NistP256, &private.private).err(),
+        DecryptionKey::new(KeyPairSpec::NistP256, private.private.expose()).err(),
         refused
     );
     assert_eq!(
@@ -252,9 +252,9 @@ fn two_keys_on_a_curve_agree() {
             KeyPair::generate(spec).unwrap(),
             KeyPair::generate(spec).unwrap(),
         );
-        let key = AgreementKey::new(spec, &a.private).unwrap();
+        let key = AgreementKey::new(spec, a.private.expose()).unwrap();
         let ours = key.agree(&b.public).unwrap();
-        let theirs = AgreementKey::new(spec, &b.private)
+        let theirs = AgreementKey::new(spec, b.private.expose())
             .unwrap()
             .agree(&a.public)
             .unwrap();
@@ -277,7 +277,7 @@ fn two_keys_on_a_curve_agree() {
     for spec in [KeyPairSpec::Secp256k1, KeyPairSpec::Ed25519] {
         let private = KeyPair::generate(spec).unwrap().private;
         assert_eq!(
-            AgreementKey::new(spec, &private).err(),
+            AgreementKey::new(spec, private.expose()).err(),
             Some(CryptoError::Algorithm)
         );
     }
@@ -314,7 +314,7 @@ fn wrapped_material_is_unwrapped() {
     ] {
         let pair = KeyPair::generate(spec.key_pair()).unwrap();
         let public = EncryptionKey::new(spec.key_pair(), &pair.public).unwrap();
-        let private = DecryptionKey::new(spec.key_pair(), &pair.private).unwrap();
+        let private = DecryptionKey::new(spec.key_pair(), pair.private.expose()).unwrap();
         let unwrap =
             |wrapping: ImportWrapping, wrapped: &[u8]| wrapping.unwrap(spec, &private, wrapped);
         let refused = Some(CryptoError::Unauthentic);
