@@ -41,6 +41,14 @@ pub use random::{fill_random, random_array, random_key};
 pub use siv::SivKey;
 pub use transfer::{TRANSFER_PUBLIC_LEN, TransferKey};
 
+use crate::secret::TooLong;
+
+impl From<TooLong> for CryptoError {
+    fn from(_: TooLong) -> Self {
+        Self::Parameter
+    }
+}
+
 /// Why a cryptographic operation failed. Says nothing more, on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CryptoError {

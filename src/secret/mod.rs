@@ -76,14 +76,24 @@ impl SecretBytes {
     /// Copies bytes into locked memory; their owner wipes the source. `None` when there are more
     /// than [`SecretBytes::MAX`].
     pub fn copy_of(bytes: &[u8]) -> Option<Self> {
-        let mut slot = arena::Slot::take();
-        slot.bytes_mut()
-            .get_mut(..bytes.len())?
-            .copy_from_slice(bytes);
-        Some(Self {
-            slot,
-            len: bytes.len(),
+        Self::try_init(bytes.len(), |out| {
+            out.copy_from_slice(bytes);
+            Ok::<(), TooLong>(())
         })
+        .ok()
+    }
+
+    /// Makes `len` bytes, which `fill` writes in place, so that no copy lies elsewhere.
+    ///
+    /// # Errors
+    /// What `fill` returns; [`TooLong`] when they are more than [`SecretBytes::MAX`].
+    pub fn try_init<E: From<TooLong>>(
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut slot = arena::Slot::take();
+        fill(slot.bytes_mut().get_mut(..len).ok_or(TooLong)?)?;
+        Ok(Self { slot, len })
     }
 
     /// The bytes, for the one call that needs them.
@@ -96,6 +106,11 @@ impl SecretBytes {
         same_bytes(self.expose(), other.expose())
     }
 }
+
+/// More bytes than a [`SecretBytes`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a secret of more than {} bytes", SecretBytes::MAX)]
+pub struct TooLong;
 
 /// Compares in a time that depends on the lengths only.
 pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
