@@ -18,7 +18,7 @@ use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
-use crate::kms::{KeyRef, Kms, Via};
+use crate::kms::{KeyRef, Kms};
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -164,9 +164,7 @@ impl Service {
     }
 
     fn status(&self) -> MountStatus {
-        let usable = self
-            .kms
-            .check_usable(Via::Volume, &self.volume.volume_key_id());
+        let usable = self.volume.check_key();
         MountStatus {
             mounted: true,
             mountpoint: shown(&self.mountpoint),

@@ -5,22 +5,22 @@ mod args;
 mod input;
 mod query;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use answer::Json;
 pub use args::KmsCommand;
 use args::{
-    CreateKeyArgs, DecryptArgs, EncryptArgs, GenerateDataKeyArgs, KeyArgs, ListAliasesArgs,
-    ListKeysArgs, ListRotationsArgs, OutputArgs, PageArgs, ReEncryptArgs, WhichMaterial,
+    CreateKeyArgs, DecryptArgs, EncryptArgs, GenerateDataKeyArgs, ListRotationsArgs, OutputArgs,
+    PageArgs, ReEncryptArgs, WhichMaterial,
 };
 use input::{algorithm, blob, context};
 
-use crate::kms::api::{
-    CreateKey, DataKeySize, IncludeKeyMaterial, KeyMetadata, Listing, Page, ReEncrypt,
-};
-use crate::kms::{
-    EncryptionContext, KeySpec, KeyState, KeyUsage, Kms, KmsError, Origin, Timestamp, Via,
-};
+use crate::kms::{AliasName, KeyRef, KeySpec, KeyUsage, Kms, KmsError, Origin, api};
+use crate::secret::SecretText;
 
 /// Runs an operation on the keystore that `open` opens, and prints its answer.
 ///
@@ -36,305 +36,291 @@ pub fn run(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<()> {
 /// An answer, where the operation has one, and how it is to be printed.
 type Answer = (Option<Json>, OutputArgs);
 
+/// An operation that is to be done.
+struct Asked {
+    operation: &'static str,
+    parameters: Value,
+    /// A blob that may be a secret: its member's name, and the bytes.
+    blob: Option<(&'static str, SecretText)>,
+    /// A listing: its entries' name, how many a page has at the most, and the page asked for.
+    page: Option<(&'static str, u32, PageArgs)>,
+    output: OutputArgs,
+}
+
 /// Runs an operation; wrong usage is found before the keystore is opened.
 fn answer(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
+    let asked = asked(command)?;
+    let kms = open()?;
+    let answer = match asked.page {
+        Some((name, most, page)) if page.limit.is_none() && page.marker.is_none() => {
+            all_pages(&kms, asked.operation, asked.parameters, name, most)?
+        }
+        Some((_, _, page)) => {
+            let mut parameters = asked.parameters;
+            set(&mut parameters, "Limit", page.limit.map(Value::from));
+            set(&mut parameters, "Marker", page.marker.map(Value::from));
+            call(&kms, asked.operation, &parameters, None)?
+        }
+        None => call(&kms, asked.operation, &asked.parameters, asked.blob)?,
+    };
+    Ok((answer, asked.output))
+}
+
+/// Does an operation.
+fn call(
+    kms: &Kms,
+    operation: &str,
+    parameters: &Value,
+    blob: Option<(&'static str, SecretText)>,
+) -> Result<Option<Json>> {
+    let mut body = Zeroizing::new(parameters.to_string());
+    if let Some((name, bytes)) = blob {
+        // Put in by hand: no copy of it lies in a JSON value.
+        body.pop();
+        let encoded = Zeroizing::new(STANDARD.encode(&bytes));
+        let mut whole = Zeroizing::new(String::with_capacity(body.len() + encoded.len() + 64));
+        for part in [body.as_str(), ",\"", name, "\":\"", &encoded, "\"}"] {
+            whole.push_str(part);
+        }
+        body = whole;
+    }
+    let answer = api::call(&kms.owner(), operation, body.as_bytes())?;
+    if answer.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&answer)
+        .map(Some)
+        .context("reading the key manager's answer")
+}
+
+/// Lists everything.
+fn all_pages(
+    kms: &Kms,
+    operation: &str,
+    mut parameters: Value,
+    name: &'static str,
+    most: u32,
+) -> Result<Option<Json>> {
+    set(&mut parameters, "Limit", Some(most.into()));
+    let mut all = Vec::new();
+    loop {
+        let Some(Json::Map(members)) = call(kms, operation, &parameters, None)? else {
+            return Ok(None);
+        };
+        let mut marker = None;
+        for (member, value) in members {
+            match value {
+                Json::List(entries) if member == name => all.extend(entries),
+                Json::Text(text) if member == "NextMarker" => marker = Some(text),
+                _ => {}
+            }
+        }
+        let Some(marker) = marker else {
+            return Ok(Some(Json::map([(name, Json::List(all))])));
+        };
+        set(&mut parameters, "Marker", Some(marker.as_str().into()));
+    }
+}
+
+fn set(parameters: &mut Value, name: &str, value: Option<Value>) {
+    if let (Value::Object(members), Some(value)) = (parameters, value) {
+        members.insert(name.to_owned(), value);
+    }
+}
+
+/// A key that is named well.
+fn key(name: &str) -> Result<Value, KmsError> {
+    name.parse::<KeyRef>().map(|_| Value::from(name))
+}
+
+fn alias(name: &str) -> Result<Value, KmsError> {
+    name.parse::<AliasName>().map(|_| Value::from(name))
+}
+
+fn asked(command: KmsCommand) -> Result<Asked> {
     use KmsCommand as C;
-    Ok(match command {
-        C::CreateKey(args) => create_key(args, open)?,
-        C::DescribeKey(args) => {
-            let key = args.key_id.parse()?;
-            let described = open()?.describe_key(&key)?;
-            (Some(metadata(&described)), args.output)
-        }
-        C::ListKeys(args) => list_keys(args, open)?,
-        C::EnableKey(args) => {
-            let key = args.key_id.parse()?;
-            open()?.enable_key(&key)?;
-            (None, args.output)
-        }
-        C::DisableKey(args) => {
-            let key = args.key_id.parse()?;
-            open()?.disable_key(&key)?;
-            (None, args.output)
-        }
+    let simple = |operation, key_id: &str, output| -> Result<Asked> {
+        Ok(Asked {
+            operation,
+            parameters: json!({ "KeyId": key(key_id)? }),
+            blob: None,
+            page: None,
+            output,
+        })
+    };
+    let on_alias = |operation, name: &str, target: Option<&str>, output| -> Result<Asked> {
+        let mut parameters = json!({ "AliasName": alias(name)? });
+        set(&mut parameters, "TargetKeyId", target.map(key).transpose()?);
+        Ok(Asked {
+            operation,
+            parameters,
+            blob: None,
+            page: None,
+            output,
+        })
+    };
+    match command {
+        C::CreateKey(args) => create_key(args),
+        C::DescribeKey(args) => simple("DescribeKey", &args.key_id, args.output),
+        C::ListKeys(args) => Ok(Asked {
+            operation: "ListKeys",
+            parameters: json!({}),
+            blob: None,
+            page: Some(("Keys", 1000, args.page)),
+            output: args.output,
+        }),
+        C::EnableKey(args) => simple("EnableKey", &args.key_id, args.output),
+        C::DisableKey(args) => simple("DisableKey", &args.key_id, args.output),
         C::CreateAlias(args) => {
-            let (name, key) = (args.alias_name.parse()?, args.target_key_id.parse()?);
-            open()?.create_alias(&name, &key)?;
-            (None, args.output)
+            let target = Some(args.target_key_id.as_str());
+            on_alias("CreateAlias", &args.alias_name, target, args.output)
         }
         C::UpdateAlias(args) => {
-            let (name, key) = (args.alias_name.parse()?, args.target_key_id.parse()?);
-            open()?.update_alias(&name, &key)?;
-            (None, args.output)
+            let target = Some(args.target_key_id.as_str());
+            on_alias("UpdateAlias", &args.alias_name, target, args.output)
         }
-        C::DeleteAlias(args) => {
-            let name = args.alias_name.parse()?;
-            open()?.delete_alias(&name)?;
-            (None, args.output)
+        C::DeleteAlias(args) => on_alias("DeleteAlias", &args.alias_name, None, args.output),
+        C::ListAliases(args) => {
+            let mut parameters = json!({});
+            let wanted = args.key_id.as_deref().map(key).transpose()?;
+            set(&mut parameters, "KeyId", wanted);
+            Ok(Asked {
+                operation: "ListAliases",
+                parameters,
+                blob: None,
+                page: Some(("Aliases", 100, args.page)),
+                output: args.output,
+            })
         }
-        C::ListAliases(args) => list_aliases(args, open)?,
-        C::Encrypt(args) => encrypt(args, open)?,
-        C::Decrypt(args) => decrypt(args, open)?,
-        C::ReEncrypt(args) => re_encrypt(args, open)?,
-        C::GenerateDataKey(args) => generate_data_key(args, open)?,
+        C::Encrypt(args) => encrypt(args),
+        C::Decrypt(args) => decrypt(args),
+        C::ReEncrypt(args) => re_encrypt(args),
+        C::GenerateDataKey(args) => generate_data_key(args),
         C::EnableKeyRotation(args) => {
-            let key = args.key_id.parse()?;
-            open()?.enable_key_rotation(&key, args.rotation_period_in_days)?;
-            (None, args.output)
+            let mut asked = simple("EnableKeyRotation", &args.key_id, args.output)?;
+            let days = args.rotation_period_in_days.map(Value::from);
+            set(&mut asked.parameters, "RotationPeriodInDays", days);
+            Ok(asked)
         }
-        C::DisableKeyRotation(args) => {
-            let key = args.key_id.parse()?;
-            open()?.disable_key_rotation(&key)?;
-            (None, args.output)
-        }
-        C::GetKeyRotationStatus(args) => rotation_status(args, open)?,
-        C::RotateKeyOnDemand(args) => {
-            let key = args.key_id.parse()?;
-            let id = open()?.rotate_key_on_demand(Via::User, &key)?;
-            (Some(Json::map([("KeyId", Json::text(id))])), args.output)
-        }
-        C::ListKeyRotations(args) => list_rotations(args, open)?,
-    })
+        C::DisableKeyRotation(args) => simple("DisableKeyRotation", &args.key_id, args.output),
+        C::GetKeyRotationStatus(args) => simple("GetKeyRotationStatus", &args.key_id, args.output),
+        C::RotateKeyOnDemand(args) => simple("RotateKeyOnDemand", &args.key_id, args.output),
+        C::ListKeyRotations(args) => list_rotations(args),
+    }
 }
 
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
 
 /// One of the API's words that this version knows.
-fn known<T>(what: &str, word: &str, read: fn(&str) -> Option<T>) -> Result<T, KmsError> {
-    read(word)
-        .ok_or_else(|| KmsError::UnsupportedOperation(format!("{what} {word} is not supported")))
-}
-
-fn create_key(args: CreateKeyArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let request = CreateKey {
-        spec: known("KeySpec", &args.key_spec, KeySpec::from_word)?,
-        usage: known("KeyUsage", &args.key_usage, KeyUsage::from_word)?,
-        origin: known("Origin", &args.origin, Origin::from_word)?,
-        description: args.description,
-    };
-    let made = open()?.create_key(&request)?;
-    Ok((Some(metadata(&made)), args.output))
-}
-
-fn metadata(key: &KeyMetadata) -> Json {
-    let spec = || Json::text(key.spec);
-    let metadata = Json::map([
-        ("AWSAccountId", Json::text(&key.account_id)),
-        ("KeyId", Json::text(key.key_id)),
-        ("Arn", Json::text(&key.arn)),
-        ("CreationDate", Json::text(key.creation_date)),
-        ("Enabled", Json::Bool(key.state == KeyState::Enabled)),
-        ("Description", Json::text(&key.description)),
-        ("KeyUsage", Json::text(key.usage)),
-        ("KeyState", Json::text(key.state)),
-        ("Origin", Json::text(key.origin)),
-        ("KeyManager", Json::text(key.manager)),
-        ("CustomerMasterKeySpec", spec()),
-        ("KeySpec", spec()),
-        (
-            "EncryptionAlgorithms",
-            Json::List(vec![Json::text(ALGORITHM)]),
-        ),
-        ("MultiRegion", Json::Bool(key.key_id.is_multi_region())),
-        ("CurrentKeyMaterialId", Json::text(key.current_material)),
-    ]);
-    Json::map([("KeyMetadata", metadata)])
-}
-
-/// A listing: the page that was asked for, or all pages when none was.
-fn listing<T>(
-    args: PageArgs,
-    name: &'static str,
-    max: u32,
-    list: impl Fn(&Page) -> Result<Listing<T>, KmsError>,
-    show: impl Fn(T) -> Json,
-) -> Result<Json> {
-    if args.limit.is_some() || args.marker.is_some() {
-        let part = list(&Page {
-            limit: args.limit,
-            marker: args.marker,
-        })?;
-        let truncated = part.next_marker.is_some();
-        let mut answer = vec![(
-            name,
-            Json::List(part.entries.into_iter().map(show).collect()),
-        )];
-        answer.extend(
-            part.next_marker
-                .map(|marker| ("NextMarker", Json::text(marker))),
-        );
-        answer.push(("Truncated", Json::Bool(truncated)));
-        return Ok(Json::map(answer));
-    }
-    let mut page = Page {
-        limit: Some(max),
-        marker: None,
-    };
-    let mut all = Vec::new();
-    loop {
-        let part = list(&page)?;
-        all.extend(part.entries.into_iter().map(&show));
-        page.marker = part.next_marker;
-        if page.marker.is_none() {
-            return Ok(Json::map([(name, Json::List(all))]));
-        }
+fn known<T>(what: &str, word: &str, read: fn(&str) -> Option<T>) -> Result<(), KmsError> {
+    match read(word) {
+        Some(_) => Ok(()),
+        None => Err(KmsError::UnsupportedOperation(format!(
+            "{what} {word} is not supported"
+        ))),
     }
 }
 
-fn list_keys(args: ListKeysArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let kms = open()?;
-    let answer = listing(
-        args.page,
-        "Keys",
-        1000,
-        |page| kms.list_keys(page),
-        |key| {
-            Json::map([
-                ("KeyId", Json::text(key.key_id)),
-                ("KeyArn", Json::text(key.arn)),
-            ])
-        },
-    )?;
-    Ok((Some(answer), args.output))
+fn create_key(args: CreateKeyArgs) -> Result<Asked> {
+    known("KeySpec", &args.key_spec, KeySpec::from_word)?;
+    known("KeyUsage", &args.key_usage, KeyUsage::from_word)?;
+    known("Origin", &args.origin, Origin::from_word)?;
+    Ok(Asked {
+        operation: "CreateKey",
+        parameters: json!({
+            "Description": args.description, "KeySpec": args.key_spec,
+            "KeyUsage": args.key_usage, "Origin": args.origin,
+        }),
+        blob: None,
+        page: None,
+        output: args.output,
+    })
 }
 
-fn list_aliases(args: ListAliasesArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let key = args.key_id.map(|key| key.parse()).transpose()?;
-    let kms = open()?;
-    let list = |page: &Page| kms.list_aliases(key.as_ref(), page);
-    let answer = listing(args.page, "Aliases", 100, list, |alias| {
-        Json::map([
-            ("AliasName", Json::text(alias.name)),
-            ("AliasArn", Json::text(alias.arn)),
-            ("TargetKeyId", Json::text(alias.target)),
-            ("CreationDate", Json::text(alias.creation_date)),
-            ("LastUpdatedDate", Json::text(alias.last_updated_date)),
-        ])
-    })?;
-    Ok((Some(answer), args.output))
-}
-
-fn encrypt(args: EncryptArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
+fn encrypt(args: EncryptArgs) -> Result<Asked> {
     algorithm(args.encryption_algorithm.as_deref())?;
-    let key = args.key_id.parse()?;
-    let context = context(args.encryption_context.as_deref())?;
+    let parameters = json!({
+        "KeyId": key(&args.key_id)?,
+        "EncryptionContext": context(args.encryption_context.as_deref())?,
+    });
     let plaintext = blob("--plaintext", args.plaintext, args.format.cli_binary_format)?;
-    let made = open()?.encrypt(&key, &plaintext, &context)?;
-    let answer = Json::map([
-        ("CiphertextBlob", Json::blob(&made.blob)),
-        ("KeyId", Json::text(made.key_arn)),
-        ("EncryptionAlgorithm", Json::text(ALGORITHM)),
-    ]);
-    Ok((Some(answer), args.output))
+    Ok(Asked {
+        operation: "Encrypt",
+        parameters,
+        blob: Some(("Plaintext", plaintext)),
+        page: None,
+        output: args.output,
+    })
 }
 
-fn decrypt(args: DecryptArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
+fn decrypt(args: DecryptArgs) -> Result<Asked> {
     algorithm(args.encryption_algorithm.as_deref())?;
-    let key = args.key_id.map(|key| key.parse()).transpose()?;
-    let context = context(args.encryption_context.as_deref())?;
-    let blob = blob(
-        "--ciphertext-blob",
-        args.ciphertext_blob,
-        args.format.cli_binary_format,
-    )?;
-    let opened = open()?.decrypt(&blob, &context, key.as_ref())?;
-    let answer = Json::map([
-        ("KeyId", Json::text(opened.key_arn)),
-        ("Plaintext", Json::blob(&opened.plaintext)),
-        ("EncryptionAlgorithm", Json::text(ALGORITHM)),
-        ("KeyMaterialId", Json::text(opened.material)),
-    ]);
-    Ok((Some(answer), args.output))
+    let mut parameters =
+        json!({ "EncryptionContext": context(args.encryption_context.as_deref())? });
+    let given = args.key_id.as_deref().map(key).transpose()?;
+    set(&mut parameters, "KeyId", given);
+    let format = args.format.cli_binary_format;
+    let blob = blob("--ciphertext-blob", args.ciphertext_blob, format)?;
+    Ok(Asked {
+        operation: "Decrypt",
+        parameters,
+        blob: Some(("CiphertextBlob", blob)),
+        page: None,
+        output: args.output,
+    })
 }
 
-fn re_encrypt(args: ReEncryptArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
+fn re_encrypt(args: ReEncryptArgs) -> Result<Asked> {
     algorithm(args.source_encryption_algorithm.as_deref())?;
     algorithm(args.destination_encryption_algorithm.as_deref())?;
-    let source_key = args.source_key_id.map(|key| key.parse()).transpose()?;
-    let destination_key = args.destination_key_id.parse()?;
-    let from: EncryptionContext = context(args.source_encryption_context.as_deref())?;
-    let to: EncryptionContext = context(args.destination_encryption_context.as_deref())?;
-    let blob = blob(
-        "--ciphertext-blob",
-        args.ciphertext_blob,
-        args.format.cli_binary_format,
-    )?;
-    let moved = open()?.re_encrypt(&ReEncrypt {
-        blob: &blob,
-        source_context: &from,
-        source_key: source_key.as_ref(),
-        destination_key: &destination_key,
-        destination_context: &to,
-    })?;
-    let answer = Json::map([
-        ("CiphertextBlob", Json::blob(&moved.blob)),
-        ("SourceKeyId", Json::text(moved.source_key_arn)),
-        ("KeyId", Json::text(moved.key_arn)),
-        ("SourceEncryptionAlgorithm", Json::text(ALGORITHM)),
-        ("DestinationEncryptionAlgorithm", Json::text(ALGORITHM)),
-        ("SourceKeyMaterialId", Json::text(moved.source_material)),
-        (
-            "DestinationKeyMaterialId",
-            Json::text(moved.destination_material),
-        ),
-    ]);
-    Ok((Some(answer), args.output))
+    let mut parameters = json!({
+        "DestinationKeyId": key(&args.destination_key_id)?,
+        "SourceEncryptionContext": context(args.source_encryption_context.as_deref())?,
+        "DestinationEncryptionContext": context(args.destination_encryption_context.as_deref())?,
+    });
+    let source = args.source_key_id.as_deref().map(key).transpose()?;
+    set(&mut parameters, "SourceKeyId", source);
+    let format = args.format.cli_binary_format;
+    let blob = blob("--ciphertext-blob", args.ciphertext_blob, format)?;
+    Ok(Asked {
+        operation: "ReEncrypt",
+        parameters,
+        blob: Some(("CiphertextBlob", blob)),
+        page: None,
+        output: args.output,
+    })
 }
 
-fn generate_data_key(args: GenerateDataKeyArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let size = DataKeySize::from_parameters(args.key_spec.as_deref(), args.number_of_bytes)?;
-    let key = args.key_id.parse()?;
+fn generate_data_key(args: GenerateDataKeyArgs) -> Result<Asked> {
+    let mut parameters = Map::new();
+    parameters.insert("KeyId".to_owned(), key(&args.key_id)?);
     let context = context(args.encryption_context.as_deref())?;
-    let made = open()?.generate_data_key_api(&key, size, &context)?;
-    let answer = Json::map([
-        ("CiphertextBlob", Json::blob(&made.blob)),
-        ("Plaintext", Json::blob(&made.plaintext)),
-        ("KeyId", Json::text(made.key_arn)),
-        ("KeyMaterialId", Json::text(made.material)),
-    ]);
-    Ok((Some(answer), args.output))
+    parameters.insert("EncryptionContext".to_owned(), json!(context));
+    let mut parameters = Value::Object(parameters);
+    set(&mut parameters, "KeySpec", args.key_spec.map(Value::from));
+    let bytes = args.number_of_bytes.map(Value::from);
+    set(&mut parameters, "NumberOfBytes", bytes);
+    Ok(Asked {
+        operation: "GenerateDataKey",
+        parameters,
+        blob: None,
+        page: None,
+        output: args.output,
+    })
 }
 
-fn rotation_status(args: KeyArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let key = args.key_id.parse()?;
-    let status = open()?.get_key_rotation_status(&key)?;
-    let date = |date: Timestamp| ("NextRotationDate", Json::text(date));
-    let days = |days: u32| ("RotationPeriodInDays", Json::Number(i64::from(days)));
-    let mut answer = vec![
-        ("KeyRotationEnabled", Json::Bool(status.enabled)),
-        ("KeyId", Json::text(status.key_id)),
-    ];
-    answer.extend(status.period_days.map(days));
-    answer.extend(status.next_rotation_date.map(date));
-    Ok((Some(Json::map(answer)), args.output))
-}
-
-fn list_rotations(args: ListRotationsArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let key = args.key_id.parse()?;
+fn list_rotations(args: ListRotationsArgs) -> Result<Asked> {
     let include = match args.include_key_material {
-        WhichMaterial::RotationsOnly => IncludeKeyMaterial::RotationsOnly,
-        WhichMaterial::AllKeyMaterial => IncludeKeyMaterial::All,
+        WhichMaterial::RotationsOnly => "ROTATIONS_ONLY",
+        WhichMaterial::AllKeyMaterial => "ALL_KEY_MATERIAL",
     };
-    let kms = open()?;
-    let list = |page: &Page| kms.list_key_rotations(&key, include, page);
-    let answer = listing(args.page, "Rotations", 1000, list, |entry| {
-        let state = if entry.current {
-            "CURRENT"
-        } else {
-            "NON_CURRENT"
-        };
-        let mut shown = vec![
-            ("KeyId", Json::text(entry.key_id)),
-            ("KeyMaterialId", Json::text(entry.material)),
-            ("KeyMaterialState", Json::text(state)),
-        ];
-        if let Some((date, kind)) = entry.rotation {
-            shown.push(("RotationDate", Json::text(date)));
-            shown.push(("RotationType", Json::text(kind)));
-        }
-        Json::map(shown)
-    })?;
-    Ok((Some(answer), args.output))
+    Ok(Asked {
+        operation: "ListKeyRotations",
+        parameters: json!({ "KeyId": key(&args.key_id)?, "IncludeKeyMaterial": include }),
+        blob: None,
+        page: Some(("Rotations", 1000, args.page)),
+        output: args.output,
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::output;
 use super::target::{self, Target};
 use super::unlock::{self, KeystoreArgs};
 use crate::backing::Os;
-use crate::kms::{KeyRef, Kms, Via};
+use crate::kms::Kms;
 use crate::volume::Volume;
 
 /// What a rotation did.
@@ -57,7 +57,7 @@ pub fn run(args: &RotateArgs, keystore: &KeystoreArgs) -> Result<Exit> {
 pub fn rotate(kms: &Kms, volume: &Volume<Os>) -> Result<Rotated> {
     let key = volume.volume_key_id();
     let previous = kms.current_material(&key)?;
-    kms.rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))?;
+    kms.rotate_volume_key(&volume.id(), &key)?;
     let current = kms.current_material(&key)?;
     Ok(Rotated {
         volume_id: volume.id().to_string(),

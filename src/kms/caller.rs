@@ -138,7 +138,13 @@ pub struct Caller {
     arn: String,
     account: String,
     region: Region,
+    /// The service through which a volume uses keys.
+    via: Option<String>,
     source: Source,
+}
+
+fn via_service(principal: &Principal, region: Region) -> Option<String> {
+    matches!(principal, Principal::Volume(_)).then(|| format!("envelopefs.{region}.amazonaws.com"))
 }
 
 impl Caller {
@@ -146,6 +152,7 @@ impl Caller {
         Self {
             arn: principal.arn(account),
             account: account.to_owned(),
+            via: via_service(&principal, region),
             principal,
             region,
             source: Source::default(),
@@ -155,7 +162,11 @@ impl Caller {
     /// The same caller in another Region.
     #[must_use]
     pub fn in_region(self, region: Region) -> Self {
-        Self { region, ..self }
+        Self {
+            via: via_service(&self.principal, region),
+            region,
+            ..self
+        }
     }
 
     /// The same caller from somewhere.
@@ -187,6 +198,11 @@ impl Caller {
     /// Where it asks from.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// `kms:ViaService`: the service through which a volume uses keys.
+    pub fn via_service(&self) -> Option<&str> {
+        self.via.as_deref()
     }
 
     /// Whether it is a volume.

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Kms;
+use super::access::{Access, Right};
 use super::api::wire::KeyName;
 use super::audit::{Event, KeyUse, Parameters};
 use super::cache::CachedKey;
-use super::caller::Caller;
+use super::caller::{Caller, Principal};
 use super::clock::Timestamp;
 use super::error::{KmsError, Result};
-use super::id::{KeyId, MaterialId};
+use super::id::MaterialId;
 use super::policy::Facts;
+use super::reference::{AliasName, KeyRef, Resource, key_arn};
 use super::spec::KeyManager;
 use super::state::{Class, Operation};
-use super::store::{Change, KeyRow};
+use super::store::{Change, Grant, KeyRow, Place};
 use crate::crypto;
 
 /// The key manager as one caller sees it: all operations of the API are its methods.
@@ -35,6 +37,13 @@ pub struct Call<'a> {
     event_id: [u8; 16],
     used: RefCell<Vec<KeyUse>>,
     recorded: Cell<bool>,
+}
+
+/// A key as it stands in a transaction.
+pub(super) struct Locked {
+    pub(super) row: KeyRow,
+    pub(super) access: Access,
+    pub(super) arn: Arc<str>,
 }
 
 /// A request as the record shows it.
@@ -89,53 +98,37 @@ impl<'a> Client<'a> {
         result
     }
 
-    /// Whether an operation on a key would be allowed at this moment. It is no operation, and is
-    /// not recorded.
-    pub(super) fn would_allow(
-        &self,
-        operation: Operation,
-        key: &KeyRow,
-        arn: &str,
-        facts: &Facts<'_>,
-    ) -> Result<()> {
-        self.permit(operation, key, arn, facts)?;
-        key.state.allows(operation, || arn.to_owned())
-    }
-
-    /// Whether the caller has the right to an operation on a key, whatever its state.
-    fn permit(
-        &self,
-        operation: Operation,
-        key: &KeyRow,
-        arn: &str,
-        facts: &Facts<'_>,
-    ) -> Result<()> {
-        if key.manager == KeyManager::Service && !self.caller.is_volume() {
-            match operation.class() {
-                Class::Reading => {}
-                Class::Cryptographic => {
-                    return Err(KmsError::AccessDenied(format!(
-                        "{arn} is managed by envelopefs: it works through volumes only"
-                    )));
-                }
-                Class::Management if operation == Operation::RotateKeyOnDemand => {
-                    return Err(KmsError::UnsupportedOperation(format!(
-                        "{arn} is managed by envelopefs: 'envelopefs rotate' on its volume rotates it"
-                    )));
-                }
-                Class::Management => {
-                    return Err(KmsError::AccessDenied(format!(
-                        "{arn} is managed by envelopefs: {operation} is not for its users"
-                    )));
-                }
-            }
-        }
-        let _ = facts;
-        Ok(())
+    /// Whether a key may decrypt for this caller at this moment. It is no operation, and is not
+    /// recorded. A microsecond; a change that another process made is seen from the moment it was
+    /// made.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFound`], [`KmsError::Disabled`], [`KmsError::InvalidState`],
+    /// [`KmsError::AccessDenied`].
+    pub fn check_usable(&self, key: &super::KeyId) -> Result<()> {
+        let call = Call {
+            client: *self,
+            operation: Operation::Decrypt,
+            parameters: None,
+            now: self.kms.now(),
+            event_id: [0; 16],
+            used: RefCell::default(),
+            recorded: Cell::new(true),
+        };
+        let context = match self.caller.principal() {
+            Principal::Volume(volume) => Some(super::volumes::volume_context(volume)),
+            _ => None,
+        };
+        let facts = Facts {
+            encryption_context: context.as_ref(),
+            ..Facts::default()
+        };
+        let place = call.place(key)?;
+        call.use_place(&place, Operation::Decrypt, &facts)
+            .map(|_| ())
     }
 }
 
-#[allow(dead_code)] // the operations that need the rest of it come with their files
 impl<'a> Call<'a> {
     /// The keystore.
     pub fn kms(&self) -> &'a Kms {
@@ -152,6 +145,35 @@ impl<'a> Call<'a> {
         self.now
     }
 
+    /// What a reference of this account and Region points to.
+    fn resource(&self, key: &KeyRef) -> Result<Resource> {
+        let caller = self.caller();
+        match key {
+            KeyRef::Id(id) => Ok(Resource::Key(*id)),
+            KeyRef::Alias(name) => Ok(Resource::Alias(name.clone())),
+            KeyRef::Arn(arn) if arn.region != caller.region().as_str() => Err(KmsError::NotFound(
+                format!("Invalid arn {}: this is {}", arn.region, caller.region()),
+            )),
+            KeyRef::Arn(arn) if arn.account != caller.account() => Err(KmsError::NotFound(
+                format!("{arn} is not in account {}", caller.account()),
+            )),
+            KeyRef::Arn(arn) => Ok(arn.resource.clone()),
+        }
+    }
+
+    /// Where the key of an id is: in the caller's Region. A volume knows its keys by their ids
+    /// alone, and finds them in any.
+    pub(super) fn place(&self, id: &super::KeyId) -> Result<Place> {
+        let place = Place {
+            region: self.caller().region(),
+            id: *id,
+        };
+        if self.caller().is_volume() && self.kms().lookup(&place, self.now)?.is_none() {
+            return self.kms().place_anywhere(&place);
+        }
+        Ok(place)
+    }
+
     /// A key that is to be used, named in any way, when the caller may do `operation` with it and
     /// its state allows it.
     pub(super) fn use_key(
@@ -160,25 +182,91 @@ impl<'a> Call<'a> {
         operation: Operation,
         facts: &Facts<'_>,
     ) -> Result<Arc<CachedKey>> {
-        let id = self.kms().resolve(&name.parse()?)?;
-        self.use_id(&id, operation, facts)
+        match self.resource(&name.parse()?)? {
+            Resource::Key(id) => self.use_place(&self.place(&id)?, operation, facts),
+            Resource::Alias(alias) => {
+                let place = self.alias_place(&alias)?;
+                let facts = Facts {
+                    request_alias: Some(alias.as_str()),
+                    ..*facts
+                };
+                self.use_place(&place, operation, &facts)
+            }
+        }
     }
 
-    /// As [`Call::use_key`], for an id.
-    pub(super) fn use_id(
+    /// Where the key is that an alias points to.
+    pub(super) fn alias_place(&self, alias: &AliasName) -> Result<Place> {
+        let region = self.caller().region();
+        self.kms()
+            .alias_target(region, alias)?
+            .ok_or_else(|| self.kms().no_alias(region, alias))
+    }
+
+    /// As [`Call::use_key`], for a place.
+    pub(super) fn use_place(
         &self,
-        id: &KeyId,
+        place: &Place,
         operation: Operation,
         facts: &Facts<'_>,
     ) -> Result<Arc<CachedKey>> {
-        let key = self.kms().cached(id)?;
-        self.authorize(&key.row, &key.arn, operation, facts)?;
+        let key = self
+            .kms()
+            .lookup(place, self.now)?
+            .ok_or_else(|| self.kms().no_key(place))?;
+        self.authorize_cached(key, operation, facts)
+    }
+
+    /// The gate, for a key in memory.
+    pub(super) fn authorize_cached(
+        &self,
+        key: Arc<CachedKey>,
+        operation: Operation,
+        facts: &Facts<'_>,
+    ) -> Result<Arc<CachedKey>> {
+        match self.authorize(&key.row, &key.access, &key.arn, operation, facts) {
+            Ok(_) => {}
+            Err(KmsError::AccessDenied(why)) => {
+                let Principal::Volume(volume) = self.caller().principal() else {
+                    return Err(KmsError::AccessDenied(why));
+                };
+                // Its first use of the key, perhaps: then it is given its grant, by this process or
+                // by another one just now.
+                let place = key.row.place();
+                let new = self.kms().admit_volume(volume, &place)?;
+                let again = self.kms().lookup(&place, self.now)?;
+                let again = again.ok_or_else(|| self.kms().no_key(&place))?;
+                match self.authorize(&again.row, &again.access, &again.arn, operation, facts) {
+                    Ok(_) => return Ok(again),
+                    Err(KmsError::AccessDenied(_)) if !new => {
+                        return Err(KmsError::AccessDenied(format!(
+                            "{why}: the grant of volume {volume} was revoked or retired, or is \
+                             for another encryption context"
+                        )));
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
+            Err(other) => return Err(other),
+        }
         Ok(key)
     }
 
-    /// The id of a key that is to be looked at or changed: named by its id or ARN. It exists.
-    pub(super) fn key_id(&self, name: &KeyName) -> Result<KeyId> {
-        self.kms().resolve_key(&name.parse()?)
+    /// Where a key is that is to be looked at or changed, named by its id or ARN. It exists.
+    pub(super) fn key_place(&self, name: &KeyName) -> Result<Place> {
+        let place = match self.resource(&name.parse()?)? {
+            Resource::Key(id) => self.place(&id)?,
+            Resource::Alias(_) => {
+                return Err(KmsError::NotFound(format!(
+                    "Invalid keyId '{}': this operation takes a key id or key ARN, no alias",
+                    name.as_str()
+                )));
+            }
+        };
+        match self.kms().lookup(&place, self.now)? {
+            Some(_) => Ok(place),
+            None => Err(self.kms().no_key(&place)),
+        }
     }
 
     /// As [`Call::use_key`], where an alias is no name.
@@ -188,23 +276,58 @@ impl<'a> Call<'a> {
         operation: Operation,
         facts: &Facts<'_>,
     ) -> Result<Arc<CachedKey>> {
-        let id = self.key_id(name)?;
-        self.use_id(&id, operation, facts)
+        let place = self.key_place(name)?;
+        self.use_place(&place, operation, facts)
     }
 
-    /// The gate.
-    pub(super) fn authorize(
+    /// The gate: the right by policy or grant first, so that nobody else learns a key's state.
+    fn authorize<'k>(
         &self,
         key: &KeyRow,
+        access: &'k Access,
         arn: &Arc<str>,
         operation: Operation,
         facts: &Facts<'_>,
-    ) -> Result<()> {
-        self.used.borrow_mut().push(KeyUse {
-            arn: Arc::clone(arn),
-            material: None,
-        });
-        self.client.would_allow(operation, key, arn, facts)
+    ) -> Result<Right<'k>> {
+        let right = self.permit(key, access, arn, operation, facts)?;
+        key.state.allows(operation, || arn.to_string())?;
+        Ok(right)
+    }
+
+    fn permit<'k>(
+        &self,
+        key: &KeyRow,
+        access: &'k Access,
+        arn: &Arc<str>,
+        operation: Operation,
+        facts: &Facts<'_>,
+    ) -> Result<Right<'k>> {
+        let mut used = self.used.borrow_mut();
+        if used.last().is_none_or(|last| last.arn != *arn) {
+            used.push(KeyUse {
+                arn: Arc::clone(arn),
+                material: None,
+            });
+        }
+        drop(used);
+        let facts = Facts {
+            via_service: self.caller().via_service(),
+            ..*facts
+        };
+        access.permit(self.caller(), operation, key, arn, &facts)
+    }
+
+    /// The gate of what is about no key: the account root's.
+    pub(super) fn authorize_account(&self) -> Result<()> {
+        match self.caller().principal() {
+            Principal::Root | Principal::Service => Ok(()),
+            Principal::User(_) | Principal::Volume(_) => Err(KmsError::AccessDenied(format!(
+                "User: {} is not authorized to perform: kms:{} on resource: * because it is not \
+                 the account root",
+                self.caller().arn(),
+                self.operation
+            ))),
+        }
     }
 
     /// Notes which material of the key that was authorized last was used.
@@ -212,6 +335,15 @@ impl<'a> Call<'a> {
         if let Some(last) = self.used.borrow_mut().last_mut() {
             last.material = Some(*material);
         }
+    }
+
+    /// Notes that a key's material was used by this operation, for the record and as its last use.
+    pub(super) fn used(&self, key: &CachedKey, material: &MaterialId) {
+        let mut used = self.used.borrow_mut();
+        if let Some(entry) = used.iter_mut().rev().find(|entry| entry.arn == key.arn) {
+            entry.material = Some(*material);
+        }
+        key.last_use.set(self.operation, self.now, self.event_id);
     }
 
     /// Changes the keystore in one transaction; an error leaves it as it was. That it was done is
@@ -229,13 +361,77 @@ impl<'a> Call<'a> {
         &self,
         change: &Change<'_>,
         operation: Operation,
-        id: &KeyId,
+        place: &Place,
         facts: &Facts<'_>,
     ) -> Result<KeyRow> {
-        let row = KeyRow::load(change.sql, id)?.ok_or_else(|| self.kms().no_key(id))?;
-        let arn: Arc<str> = self.kms().key_arn(id).into();
-        self.authorize(&row, &arn, operation, facts)?;
+        self.locked(change, operation, place, facts)
+            .map(|(locked, _)| locked.row)
+    }
+
+    /// As [`Call::row`], whatever the state of the key.
+    pub(super) fn row_in_any_state(
+        &self,
+        change: &Change<'_>,
+        operation: Operation,
+        place: &Place,
+        facts: &Facts<'_>,
+    ) -> Result<KeyRow> {
+        let row = KeyRow::load(change.sql, place)?.ok_or_else(|| self.kms().no_key(place))?;
+        let access = Access::load(change.sql, &row)?;
+        let arn: Arc<str> = key_arn(place, self.kms().account_id()).into();
+        self.permit(&row, &access, &arn, operation, facts)?;
         Ok(row)
+    }
+
+    /// As [`Call::row`], with what says who may use it, and the grant that the right came from.
+    pub(super) fn locked(
+        &self,
+        change: &Change<'_>,
+        operation: Operation,
+        place: &Place,
+        facts: &Facts<'_>,
+    ) -> Result<(Locked, Option<Grant>)> {
+        let row = KeyRow::load(change.sql, place)?.ok_or_else(|| self.kms().no_key(place))?;
+        let locked = Locked {
+            access: Access::load(change.sql, &row)?,
+            arn: key_arn(place, self.kms().account_id()).into(),
+            row,
+        };
+        let right = self.authorize(&locked.row, &locked.access, &locked.arn, operation, facts)?;
+        let grant = match right {
+            Right::Policy => None,
+            Right::Grant(grant) => Some(grant.clone()),
+        };
+        Ok((locked, grant))
+    }
+
+    /// A key that a volume is to be given a grant of: for a service-managed one, the right to
+    /// volumes is enough.
+    pub(super) fn row_for_volume(
+        &self,
+        change: &Change<'_>,
+        place: &Place,
+        facts: &Facts<'_>,
+    ) -> Result<()> {
+        let row = KeyRow::load(change.sql, place)?.ok_or_else(|| self.kms().no_key(place))?;
+        if row.manager == KeyManager::Customer {
+            return self
+                .locked(change, Operation::CreateGrant, place, facts)
+                .map(|_| ());
+        }
+        self.made(place);
+        self.authorize_account()?;
+        row.state.allows(Operation::CreateGrant, || {
+            key_arn(place, self.kms().account_id())
+        })
+    }
+
+    /// Notes a key that the operation made, for the record.
+    pub(super) fn made(&self, place: &Place) {
+        self.used.borrow_mut().push(KeyUse {
+            arn: key_arn(place, self.kms().account_id()).into(),
+            material: None,
+        });
     }
 
     /// Leaves the record, once.
@@ -244,7 +440,7 @@ impl<'a> Call<'a> {
             return Ok(());
         };
         // What was recorded as done and then failed is recorded again, as failed.
-        if self.recorded.replace(error.is_none()) && error.is_none() {
+        if self.recorded.replace(true) && error.is_none() {
             return Ok(());
         }
         recorder.record(&Event {

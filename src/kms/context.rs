@@ -39,6 +39,13 @@ impl EncryptionContext {
         self.0.is_empty()
     }
 
+    /// Whether each of its pairs is in `other` too.
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.0
+            .iter()
+            .all(|(key, value)| other.0.get(key) == Some(value))
+    }
+
     /// The bytes that a tag covers: the pairs sorted by key, each string after its length
     /// (32 bits, little-endian). Two different contexts never have the same bytes.
     pub fn canonical(&self) -> Vec<u8> {

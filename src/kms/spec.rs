@@ -182,6 +182,14 @@ impl KeySpec {
         )
     }
 
+    /// Whether `CustomerMasterKeySpec`, the old name of `KeySpec`, has the word.
+    pub fn has_old_name(self) -> bool {
+        !matches!(
+            self,
+            Self::EccNistEdwards25519 | Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87
+        )
+    }
+
     /// Bytes in the material of an HMAC key that the key manager makes: the hash's output
     /// (RFC 2104, section 3); for a symmetric key 32; `None` for a key pair.
     pub fn secret_len(self) -> Option<usize> {

@@ -11,7 +11,7 @@ use super::error::{Result, VolumeError};
 use crate::content::FileKeys;
 use crate::format::blob::BlobHeader;
 use crate::format::{FileId, KeyRole, VolumeId, WrappedKey};
-use crate::kms::{EncryptionContext, KeyId, Kms, Via};
+use crate::kms::{Caller, EncryptionContext, KeyId, Kms, KmsError, volume_context};
 use crate::secret::Key256;
 
 /// The most data keys of closed files that are kept.
@@ -32,12 +32,12 @@ impl Gate {
     }
 
     /// Lets an operation on an open file pass.
-    pub(super) fn check(&self, kms: &Kms) -> Result<()> {
+    pub(super) fn check(&self, keys: &DataKeys) -> Result<()> {
         if self.open.load(Ordering::Relaxed) {
             return Ok(());
         }
         // Closed when last looked: the key manager says why, or that it is open again.
-        kms.check_usable(Via::Volume, &self.key)?;
+        keys.check_usable(&self.key)?;
         self.open.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -52,6 +52,8 @@ struct Cached {
 /// The keys of one volume's files.
 pub(super) struct DataKeys {
     kms: Arc<Kms>,
+    /// The volume, as the key manager knows it.
+    caller: Caller,
     volume: VolumeId,
     ttl: Duration,
     gates: Mutex<HashMap<KeyId, Arc<Gate>>>,
@@ -68,6 +70,7 @@ pub(super) struct Unwrapped {
 impl DataKeys {
     pub(super) fn new(kms: Arc<Kms>, volume: VolumeId, ttl: Duration) -> Self {
         Self {
+            caller: kms.volume_caller(&volume),
             kms,
             volume,
             ttl,
@@ -78,6 +81,11 @@ impl DataKeys {
 
     pub(super) fn kms(&self) -> &Kms {
         &self.kms
+    }
+
+    /// Whether a CMK can be used by this volume now.
+    pub(super) fn check_usable(&self, key: &KeyId) -> std::result::Result<(), KmsError> {
+        self.kms.client(&self.caller).check_usable(key)
     }
 
     pub(super) fn ttl(&self) -> Duration {
@@ -104,7 +112,8 @@ impl DataKeys {
     pub(super) fn generate(&self, key: &KeyId, file: &FileId) -> Result<(Unwrapped, WrappedKey)> {
         let made = self
             .kms
-            .generate_data_key(Via::Volume, key, &self.context(file))?;
+            .client(&self.caller)
+            .generate_data_key_for_volume(key, &self.context(file))?;
         let keys = FileKeys::derive(&made.plaintext, &self.volume, file, 0);
         let wrapped = WrappedKey {
             key_generation: 0,
@@ -139,7 +148,7 @@ impl DataKeys {
         let key = KeyId::new(header.key_id, header.multi_region);
         let gate = self.gate(&key);
         if let Some(keys) = self.cached(file, &wrapped.blob) {
-            self.kms.check_usable(Via::Volume, &key)?;
+            self.check_usable(&key)?;
             return Ok(Unwrapped { keys, gate });
         }
         let data_key = self.decrypt(file, &wrapped.blob)?;
@@ -152,7 +161,8 @@ impl DataKeys {
     fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
         Ok(self
             .kms
-            .decrypt_data_key(Via::Volume, blob, &self.context(file))?)
+            .client(&self.caller)
+            .decrypt_data_key(blob, &self.context(file))?)
     }
 
     /// Wraps the data key of `blob` anew, under the current material of `to`.
@@ -160,7 +170,8 @@ impl DataKeys {
         let context = self.context(file);
         Ok(self
             .kms
-            .re_encrypt_data_key(Via::Volume, blob, &context, to, &context)?)
+            .client(&self.caller)
+            .re_encrypt_data_key(blob, &context, to, &context)?)
     }
 
     fn cached(&self, file: &FileId, blob: &[u8]) -> Option<Arc<FileKeys>> {
@@ -208,7 +219,7 @@ impl DataKeys {
         };
         let mut shut = false;
         for gate in gates {
-            let usable = self.kms.check_usable(Via::Volume, &gate.key);
+            let usable = self.check_usable(&gate.key);
             let before = gate.open.swap(usable.is_ok(), Ordering::Relaxed);
             match usable {
                 Err(error) if before => {
@@ -222,11 +233,6 @@ impl DataKeys {
         }
         shut
     }
-}
-
-/// The encryption context of a volume's own key, and the start of its files'.
-pub(super) fn volume_context(volume: &VolumeId) -> EncryptionContext {
-    EncryptionContext::new().with("envelopefs:volume-id", volume.to_string())
 }
 
 /// The CMK that a blob names.

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
-use super::keys::{DataKeys, is_current, key_of, volume_context};
+use super::keys::{DataKeys, is_current, key_of};
 use super::nodes::Nodes;
 use super::open_file::OpenFiles;
 use super::record_io::{CONTROL_DIR, Control, Holder, Mark, TARGETS};
@@ -17,7 +17,7 @@ use super::types::NodeId;
 use super::{CutOff, Volume};
 use crate::backing::Backing;
 use crate::format::{NameEncoding, VolumeId, VolumeRecord, VolumeSecrets};
-use crate::kms::{KeyId, Kms, Via};
+use crate::kms::{KeyId, Kms, KmsError, volume_context};
 use crate::names::{DirId, NameMode, Names};
 use crate::secret::Key256;
 
@@ -96,7 +96,10 @@ impl<B: Backing> Volume<B> {
             ));
         }
         let volume_id = VolumeId::random();
-        let made = kms.generate_data_key(Via::Volume, &options.key, &volume_context(&volume_id))?;
+        let caller = kms.volume_caller(&volume_id);
+        let client = kms.client(&caller);
+        let made =
+            client.generate_data_key_for_volume(&options.key, &volume_context(&volume_id))?;
         let secrets = VolumeSecrets::derive(&made.plaintext, &volume_id);
         let created = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -179,16 +182,24 @@ impl<B: Backing> Volume<B> {
         })
     }
 
+    /// Whether the volume may use its CMK now.
+    ///
+    /// # Errors
+    /// What the key manager says.
+    pub fn check_key(&self) -> std::result::Result<(), KmsError> {
+        self.keys.check_usable(&self.volume_key_id())
+    }
+
     /// Sets who is told when open files are cut off from their key.
     pub fn on_cut_off(&self, cut_off: CutOff) {
         *self.cut_off.lock() = Some(cut_off);
     }
 
     /// What has to be done from time to time: whoever serves the volume calls it at least twice in
-    /// each `key_ttl`. Rotates keys that are due, and cuts off open files whose CMK was disabled.
+    /// each `key_ttl`. Rotates and deletes keys that are due, and cuts off open files whose CMK was disabled.
     pub fn housekeeping(&self) {
-        if let Err(error) = self.keys.kms().rotate_due(self.keys.kms().now()) {
-            tracing::warn!(%error, "automatic key rotation");
+        if let Err(error) = self.keys.kms().maintain() {
+            tracing::warn!(%error, "looking after the keys");
         }
         if self.keys.look_after()
             && let Some(cut_off) = &*self.cut_off.lock()
@@ -232,10 +243,13 @@ impl<B: Backing> Volume<B> {
         };
         let context = volume_context(&record.volume_id);
         let kms = self.keys.kms();
+        let caller = kms.volume_caller(&record.volume_id);
         let mut changed = false;
         for blob in &mut record.volume_keys {
             if !is_current(kms, blob, to)? {
-                *blob = kms.re_encrypt_data_key(Via::Volume, blob, &context, to, &context)?;
+                *blob = kms
+                    .client(&caller)
+                    .re_encrypt_data_key(blob, &context, to, &context)?;
                 changed = true;
             }
         }
@@ -285,8 +299,9 @@ fn unlock<B: Backing>(
     let mut failure = None;
     for (bytes, record) in control.records()? {
         let context = volume_context(&record.volume_id);
+        let caller = kms.volume_caller(&record.volume_id);
         for blob in &record.volume_keys {
-            let key: Key256 = match kms.decrypt_data_key(Via::Volume, blob, &context) {
+            let key: Key256 = match kms.client(&caller).decrypt_data_key(blob, &context) {
                 Ok(key) => key,
                 Err(error) => {
                     failure = failure.or(Some(VolumeError::Key(error)));

@@ -8,7 +8,6 @@ use super::lookup::Place;
 use super::open_file::OpenFile;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{Backing, EntryName, OpenFile as How, Stat};
-use crate::kms::Via;
 
 impl<B: Backing> Volume<B> {
     /// Opens a file.
@@ -39,9 +38,7 @@ impl<B: Backing> Volume<B> {
     fn usable(&self, file: &OpenFile<B>) -> Result<()> {
         let core = file.core.read();
         if let Some(head) = &core.head {
-            self.keys
-                .kms()
-                .check_usable(Via::Volume, head.unwrapped.gate.key())?;
+            self.keys.check_usable(head.unwrapped.gate.key())?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let new = PlainOffset::new(size).map_err(VolumeError::range)?;
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(self.keys.kms())?;
+            head.unwrapped.gate.check(&self.keys)?;
         }
         if size == 0 {
             // An empty file has no header: its next byte gets a new data key.
@@ -255,7 +255,7 @@ impl<B: Backing> Volume<B> {
         let file = &handle.file;
         let mut core = file.core.write();
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(self.keys.kms())?;
+            head.unwrapped.gate.check(&self.keys)?;
         }
         let grows = matches!(mode, FallocateMode::Allocate | FallocateMode::ZeroRange);
         match mode {

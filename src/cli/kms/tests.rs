@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::super::exit::{self, Exit};
 use super::args::OutputForm;
 use super::*;
-use crate::kms::{CreateOptions, ProtectorInput};
+use crate::kms::{CreateOptions, EncryptionContext, KeyId, ProtectorInput};
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -97,7 +97,11 @@ fn a_key_is_shown_as_aws_shows_it() {
         .try_run(&["create-key", "--description", "my \"key\""])
         .unwrap();
     let id = &made.split('"').nth(9).unwrap();
-    let key = fixture.kms.describe_key(&id.parse().unwrap()).unwrap();
+    let described = fixture
+        .kms
+        .owner()
+        .describe_key(&id.parse::<KeyId>().unwrap().into());
+    let key = described.unwrap().key_metadata;
     let expected = format!(
         r#"{{
     "KeyMetadata": {{
@@ -121,27 +125,21 @@ fn a_key_is_shown_as_aws_shows_it() {
     }}
 }}
 "#,
-        key.creation_date, key.current_material
+        key.creation_date,
+        key.current_key_material_id.unwrap()
     );
     assert_eq!(made, expected);
     assert_eq!(
         fixture.run(&format!("describe-key --key-id {}", key.arn)),
         expected
     );
-    let unsupported = "UnsupportedOperationException";
-    assert_eq!(
-        fixture.refused("create-key --key-spec RSA_2048"),
-        unsupported
-    );
-    assert_eq!(
-        fixture.refused("create-key --customer-master-key-spec RSA_2048"),
-        unsupported
-    );
-    assert_eq!(
-        fixture.refused("create-key --key-usage SIGN_VERIFY"),
-        unsupported
-    );
-    assert_eq!(fixture.refused("create-key --origin EXTERNAL"), unsupported);
+    for (line, exception) in [
+        ("--key-usage SIGN_VERIFY", "ValidationException"),
+        ("--key-spec SM2", "UnsupportedOperationException"),
+        ("--origin AWS_CLOUDHSM", "UnsupportedOperationException"),
+    ] {
+        assert_eq!(fixture.refused(&format!("create-key {line}")), exception);
+    }
     assert_eq!(
         fixture.refused("describe-key --key-id alias/none"),
         "NotFoundException"
@@ -205,9 +203,7 @@ fn what_is_encrypted_is_decrypted() {
 
 fn base64_bytes(text: &str) -> Vec<u8> {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap()
+    STANDARD.decode(text).unwrap()
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn violation_text(value: &str, member: &str, constraint: &str) -> String {
 /// # Errors
 /// [`KmsError::Validation`] for a member out of its bounds or missing;
 /// [`KmsError::Serialization`] for what is no JSON, or has a member of the wrong kind.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(in crate::kms) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();

@@ -5,6 +5,7 @@ mod blobs;
 mod names;
 mod rotation;
 mod sharing;
+mod short;
 mod states;
 mod store;
 mod wire;
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::api::CreateKey;
+use short::{CreateKey, Via};
+
 use super::*;
 
 /// Milliseconds in a day.
@@ -69,6 +71,11 @@ impl Fixture {
         Kms::open_with_clock(&self.path(), &[key_input(1)], clock).unwrap()
     }
 
+    /// Where a key of the default Region is.
+    fn place(&self, id: &KeyId) -> Place {
+        self.kms.default_place(id)
+    }
+
     fn key(&self) -> KeyId {
         self.kms.create_key(&CreateKey::default()).unwrap().key_id
     }
@@ -85,7 +92,7 @@ fn passphrase(text: &str) -> ProtectorInput {
 
 fn context() -> EncryptionContext {
     EncryptionContext::new()
-        .with("envelopefs:volume-id", "v")
+        .with("envelopefs:volume-id", short::volume().to_string())
         .with("envelopefs:file-id", "f")
 }
 

@@ -89,11 +89,13 @@ fn every_operation_is_recorded_and_without_its_plaintext() {
     fixture.kms.disable_key(&id.into()).unwrap();
     call(&fixture.kms, "Encrypt", &body).unwrap_err();
     call(&fixture.kms, "Encrypt", &json!({"KeyId": 1})).unwrap_err();
-    let shown = format!(r#"{{"keyId":"{id}"}}"#);
+    let key = format!(r#"{{"keyId":"{id}"}}"#);
+    let shown = format!(r#"{{"keyId":"{id}","encryptionAlgorithm":"SYMMETRIC_DEFAULT"}}"#);
     assert_eq!(
         *lines.0.lock(),
         [
             format!("Encrypt done 1 {shown}"),
+            format!("DisableKey done 1 {key}"),
             format!("Encrypt DisabledException 1 {shown}"),
             "Encrypt SerializationException 0 ".to_owned(),
         ]
