@@ -233,3 +233,127 @@ fn material_that_openssl_wrapped_is_unwrapped() {
     let unwrapped = ImportWrapping::Oaep(OaepHash::Sha256).unwrap(spec, &key, &head);
     assert_eq!(unwrapped.unwrap().as_slice(), [7; 32]);
 }
+
+/// A keystore, and an operation of its owner: JSON in, JSON out.
+mod kms {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use envelopefs::kms::{CreateOptions, Kms, ProtectorInput, api};
+    use serde_json::Value;
+
+    pub struct Keystore {
+        kms: Kms,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Keystore {
+        pub fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let protector = ProtectorInput::key(vec![1; 32].into()).unwrap();
+            let path = dir.path().join("ks");
+            let kms = Kms::create(&path, &protector, &CreateOptions::default()).unwrap();
+            Self { kms, _dir: dir }
+        }
+
+        pub fn call(&self, operation: &str, body: &Value) -> Value {
+            let answer = api::call(&self.kms.owner(), operation, body.to_string().as_bytes());
+            serde_json::from_slice(&answer.unwrap()).unwrap()
+        }
+
+        /// A new key's ARN, with its public key as OpenSSL's `pub.der` in `dir`.
+        pub fn key(&self, spec: &str, usage: &str, dir: &std::path::Path) -> String {
+            let body = serde_json::json!({"KeySpec": spec, "KeyUsage": usage});
+            let made = self.call("CreateKey", &body);
+            let arn = made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+            let public = self.call("GetPublicKey", &serde_json::json!({"KeyId": arn}));
+            std::fs::write(dir.join("pub.der"), unbase64(&public["PublicKey"])).unwrap();
+            arn
+        }
+    }
+
+    pub fn base64(bytes: &[u8]) -> String {
+        STANDARD.encode(bytes)
+    }
+
+    pub fn unbase64(value: &Value) -> Vec<u8> {
+        STANDARD.decode(value.as_str().unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn openssl_encrypts_with_a_public_key_that_was_given_out() {
+    let keystore = kms::Keystore::new();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let arn = keystore.key("RSA_4096", "ENCRYPT_DECRYPT", dir);
+    fs::write(dir.join("plain"), b"sealed outside").unwrap();
+    for (algorithm, hash) in [
+        ("RSAES_OAEP_SHA_1", "sha1"),
+        ("RSAES_OAEP_SHA_256", "sha256"),
+    ] {
+        let words = format!(
+            "pkeyutl -encrypt -pubin -keyform DER -inkey pub.der -in plain -out cipher \
+             -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:{hash} -pkeyopt rsa_mgf1_md:{hash}"
+        );
+        assert!(openssl(dir, &words));
+        let cipher = fs::read(dir.join("cipher")).unwrap();
+        let opened = keystore.call(
+            "Decrypt",
+            &serde_json::json!({
+                "KeyId": arn, "EncryptionAlgorithm": algorithm, "CiphertextBlob": kms::base64(&cipher),
+            }),
+        );
+        assert_eq!(kms::unbase64(&opened["Plaintext"]), b"sealed outside");
+    }
+}
+
+#[test]
+fn openssl_verifies_what_a_key_signed() {
+    let keystore = kms::Keystore::new();
+    let message = b"signed inside";
+    let cases = [
+        ("RSA_2048", "RSASSA_PKCS1_V1_5_SHA_512", "-sha512"),
+        (
+            "RSA_3072",
+            "RSASSA_PSS_SHA_384",
+            "-sha384 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest",
+        ),
+        ("ECC_NIST_P256", "ECDSA_SHA_256", "-sha256"),
+        ("ECC_NIST_P384", "ECDSA_SHA_384", "-sha384"),
+        ("ECC_NIST_P521", "ECDSA_SHA_512", "-sha512"),
+        ("ECC_SECG_P256K1", "ECDSA_SHA_256", "-sha256"),
+    ];
+    for (spec, algorithm, how) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let arn = keystore.key(spec, "SIGN_VERIFY", dir);
+        fs::write(dir.join("message"), message).unwrap();
+        let signed = keystore.call(
+            "Sign",
+            &serde_json::json!({
+                "KeyId": arn, "SigningAlgorithm": algorithm, "Message": kms::base64(message),
+            }),
+        );
+        fs::write(dir.join("sig"), kms::unbase64(&signed["Signature"])).unwrap();
+        let verify = format!("dgst -keyform DER -verify pub.der -signature sig {how}");
+        assert!(openssl(dir, &format!("{verify} message")), "{spec}");
+        fs::write(dir.join("other"), b"Signed inside").unwrap();
+        assert!(!openssl(dir, &format!("{verify} other")), "{spec}");
+    }
+}
+
+#[test]
+fn openssl_opens_what_a_data_key_pair_is_for() {
+    let keystore = kms::Keystore::new();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let cmk = keystore.call("CreateKey", &serde_json::json!({}))["KeyMetadata"]["Arn"].clone();
+    let body = serde_json::json!({"KeyId": cmk, "KeyPairSpec": "ECC_NIST_P256"});
+    let made = keystore.call("GenerateDataKeyPair", &body);
+    let private = kms::unbase64(&made["PrivateKeyPlaintext"]);
+    fs::write(dir.join("priv.der"), private).unwrap();
+    let words = "pkey -in priv.der -inform DER -pubout -outform DER -out pub.der";
+    assert!(openssl(dir, words));
+    let public = kms::unbase64(&made["PublicKey"]);
+    assert_eq!(fs::read(dir.join("pub.der")).unwrap(), public);
+}
