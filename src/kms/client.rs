@@ -436,14 +436,11 @@ impl<'a> Call<'a> {
 
     /// Leaves the record, once.
     fn record(&self, error: Option<&KmsError>) -> Result<()> {
-        let Some(recorder) = self.kms().recorder() else {
-            return Ok(());
-        };
         // What was recorded as done and then failed is recorded again, as failed.
         if self.recorded.replace(true) && error.is_none() {
             return Ok(());
         }
-        recorder.record(&Event {
+        self.kms().recorder().record(&Event {
             time: self.now,
             caller: self.caller(),
             operation: self.operation.as_str(),

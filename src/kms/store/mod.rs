@@ -5,6 +5,7 @@
 
 mod access_keys;
 mod aliases;
+mod audit;
 mod grants;
 mod keys;
 mod materials;
@@ -22,15 +23,18 @@ use rustix::fs::Access;
 
 pub(super) use access_keys::{AccessKeyRow, open_access_key};
 pub(super) use aliases::{AliasRow, alias_target, list_tags};
+pub(super) use audit::{Anchor, audit_key, move_anchor};
 pub use grants::GrantConstraints;
 pub(super) use grants::{Grant, GrantRow, was_admitted};
 pub(super) use keys::{
     KeyRow, NewKey, NewReplica, Place, Schedule, changed_keys, last_change, last_used, region_of,
 };
 pub use materials::MaterialState;
-pub(super) use materials::{Import, MaterialRow, MaterialSecret, OpenMaterial, open_materials};
+pub(super) use materials::{
+    Import, MaterialRow, MaterialSecret, OpenMaterial, new_secret, open_materials,
+};
 pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
-pub(super) use seal::Sealer;
+pub(super) use seal::{Sealer, Slot};
 
 use super::KeystoreStatus;
 use super::clock::Timestamp;

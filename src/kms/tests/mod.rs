@@ -2,6 +2,10 @@
 
 mod aliases;
 mod blobs;
+#[cfg(feature = "aws-lc")]
+mod imports;
+#[cfg(feature = "aws-lc")]
+mod key_pairs;
 mod names;
 mod rotation;
 mod sharing;
