@@ -19,6 +19,10 @@ use crate::crypto;
 use crate::kms::api;
 use crate::kms::{Caller, Kms, Principal, Region, Source};
 
+/// Names the volume on whose behalf a mount asks.
+const VOLUME_HEADER: &str = "x-envelopefs-volume";
+/// The user and the process that made it ask: `UID/PID`, `-` for one that is not known.
+const REQUESTER_HEADER: &str = "x-envelopefs-requester";
 /// Bytes of a request's body: a policy of 32 KiB with every character escaped, and room.
 const BODY_MOST: usize = 256 << 10;
 /// What one permit of the memory for bodies stands for.
@@ -278,7 +282,7 @@ impl Service {
             request_id: Some(id.to_owned()),
             ..Source::default()
         };
-        let (principal, region, source) = match peer {
+        let (caller, region, source) = match peer {
             Peer::Local { uid, pid } => {
                 // The kernel says who it is; only the Region is taken from a signature.
                 let region = authorization.ok().map(|given| region(&given)).transpose()?;
@@ -287,7 +291,9 @@ impl Service {
                     pid,
                     ..source
                 };
-                (Principal::of_uid(uid, self.owner), region, source)
+                let principal = Principal::of_uid(uid, self.owner);
+                let (caller, source) = self.on_behalf(principal, source, &head.headers)?;
+                (caller, region, source)
             }
             Peer::Network { address } => {
                 let given = authorization?;
@@ -297,14 +303,49 @@ impl Service {
                     access_key: Some(given.access_key.to_owned()),
                     ..source
                 };
-                (principal, Some(region(&given)?), source)
+                (self.kms.caller(principal), Some(region(&given)?), source)
             }
         };
-        let caller = self.kms.caller(principal).with_source(source);
+        let caller = caller.with_source(source);
         Ok(match region {
             Some(region) => caller.in_region(region),
             None => caller,
         })
+    }
+
+    /// A local client, or the volume that it speaks for: a mount says which one it is, and who made
+    /// it ask. Only the account root may, as no mount of anybody else holds keys.
+    fn on_behalf(
+        &self,
+        principal: Principal,
+        source: Source,
+        headers: &HeaderMap,
+    ) -> Result<(Caller, Source), AuthError> {
+        let Some(volume) = headers.get(VOLUME_HEADER) else {
+            return Ok((self.kms.caller(principal), source));
+        };
+        if principal != Principal::Root {
+            return Err(AuthError::NotAllowed(format!(
+                "{} may not ask on behalf of a volume",
+                principal.arn(self.kms.account_id())
+            )));
+        }
+        let wrong =
+            |name: &str| AuthError::Incomplete(format!("The header '{name}' can't be read."));
+        let volume = volume.to_str().ok().and_then(|text| text.parse().ok());
+        let volume = volume.ok_or_else(|| wrong(VOLUME_HEADER))?;
+        let source = match headers.get(REQUESTER_HEADER) {
+            None => source,
+            Some(value) => {
+                let (uid, pid) = value
+                    .to_str()
+                    .ok()
+                    .and_then(requester)
+                    .ok_or_else(|| wrong(REQUESTER_HEADER))?;
+                Source { uid, pid, ..source }
+            }
+        };
+        Ok((self.kms.volume_caller(&volume), source))
     }
 
     /// Who signed a request for a service.
@@ -335,6 +376,16 @@ impl Service {
         given.verify(request, &key.secret, self.kms.now())?;
         Ok(key.principal)
     }
+}
+
+/// `UID/PID`, `-` for one that is not known.
+fn requester(text: &str) -> Option<(Option<u32>, Option<u32>)> {
+    let number = |text: &str| match text {
+        "-" => Some(None),
+        number => number.parse().ok().map(Some),
+    };
+    let (uid, pid) = text.split_once('/')?;
+    Some((number(uid)?, number(pid)?))
 }
 
 fn region(given: &Authorization<'_>) -> Result<Region, AuthError> {

@@ -31,6 +31,9 @@ pub enum AuthError {
     /// There is no such access key.
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// It says to be on behalf of somebody for whom its sender may not speak.
+    #[error("{0}")]
+    NotAllowed(String),
     /// It was signed with another secret, or changed.
     #[error(
         "The request signature we calculated does not match the signature you provided. Check your \
@@ -44,6 +47,7 @@ impl AuthError {
     pub fn json_code(&self) -> &'static str {
         match self {
             Self::Missing => "MissingAuthenticationTokenException",
+            Self::NotAllowed(_) => "AccessDeniedException",
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::UnknownKey => "UnrecognizedClientException",
             Self::Scope(_) | Self::Mismatch => "InvalidSignatureException",
@@ -54,6 +58,7 @@ impl AuthError {
     pub fn query_code(&self) -> &'static str {
         match self {
             Self::Missing => "MissingAuthenticationToken",
+            Self::NotAllowed(_) => "AccessDenied",
             Self::Incomplete(_) => "IncompleteSignature",
             Self::UnknownKey => "InvalidClientTokenId",
             Self::Scope(_) | Self::Mismatch => "SignatureDoesNotMatch",
