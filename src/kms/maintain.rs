@@ -36,6 +36,7 @@ impl Kms {
     pub fn maintain(&self) -> Result<Maintained> {
         self.anchor_audit()?;
         self.usage.write(&self.store)?;
+        self.anchor_audit()?;
         let now = self.now();
         // Most of the time there is nothing to do, and no reason to lock out writers.
         let nothing = self.store.read(|sql| {

@@ -195,9 +195,9 @@ impl Kms {
         })?;
         let log = audit::Log::open(&store, clock.now(), audit::Limits::default())?;
         Ok(Self {
-            log,
             cache: Cache::new(&store, &account_id, &usage)?,
             usage,
+            log,
             store,
             clock,
             owner: Caller::new(Principal::Root, &account_id, region),

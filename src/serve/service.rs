@@ -17,7 +17,6 @@ use super::answer::{self, Answer};
 use super::client::{REQUESTER_HEADER, VOLUME_HEADER};
 use super::sigv4::{self, AuthError, Authorization};
 use crate::crypto;
-use crate::format::VolumeId;
 use crate::kms::api;
 use crate::kms::{Caller, Kms, Principal, Region, Source};
 
@@ -280,32 +279,18 @@ impl Service {
             request_id: Some(id.to_owned()),
             ..Source::default()
         };
-        let (principal, region, source) = match peer {
+        let (caller, region, source) = match peer {
             Peer::Local { uid, pid } => {
                 // The kernel says who it is; only the Region is taken from a signature.
                 let region = authorization.ok().map(|given| region(&given)).transpose()?;
+                let source = Source {
+                    uid: Some(uid),
+                    pid,
+                    ..source
+                };
                 let principal = Principal::of_uid(uid, self.owner);
-                match volume_of(&head.headers)? {
-                    None => {
-                        let source = Source {
-                            uid: Some(uid),
-                            pid,
-                            ..source
-                        };
-                        (principal, region, source)
-                    }
-                    // The kernel does not say which volume a process has mounted: whoever may do
-                    // all that a volume may is believed.
-                    Some(volume) if principal == Principal::Root => {
-                        let (uid, pid) = requester_of(&head.headers);
-                        (
-                            Principal::Volume(volume),
-                            region,
-                            Source { uid, pid, ..source },
-                        )
-                    }
-                    Some(_) => return Err(AuthError::NotAVolume),
-                }
+                let (caller, source) = self.on_behalf(principal, source, &head.headers)?;
+                (caller, region, source)
             }
             Peer::Network { address } => {
                 let given = authorization?;
@@ -315,14 +300,49 @@ impl Service {
                     access_key: Some(given.access_key.to_owned()),
                     ..source
                 };
-                (principal, Some(region(&given)?), source)
+                (self.kms.caller(principal), Some(region(&given)?), source)
             }
         };
-        let caller = self.kms.caller(principal).with_source(source);
+        let caller = caller.with_source(source);
         Ok(match region {
             Some(region) => caller.in_region(region),
             None => caller,
         })
+    }
+
+    /// A local client, or the volume that it speaks for: a mount says which one it is, and who made
+    /// it ask. Only the account root may, as no mount of anybody else holds keys.
+    fn on_behalf(
+        &self,
+        principal: Principal,
+        source: Source,
+        headers: &HeaderMap,
+    ) -> Result<(Caller, Source), AuthError> {
+        let Some(volume) = headers.get(VOLUME_HEADER) else {
+            return Ok((self.kms.caller(principal), source));
+        };
+        if principal != Principal::Root {
+            return Err(AuthError::NotAllowed(format!(
+                "{} may not ask on behalf of a volume",
+                principal.arn(self.kms.account_id())
+            )));
+        }
+        let wrong =
+            |name: &str| AuthError::Incomplete(format!("The header '{name}' can't be read."));
+        let volume = volume.to_str().ok().and_then(|text| text.parse().ok());
+        let volume = volume.ok_or_else(|| wrong(VOLUME_HEADER))?;
+        let source = match headers.get(REQUESTER_HEADER) {
+            None => source,
+            Some(value) => {
+                let (uid, pid) = value
+                    .to_str()
+                    .ok()
+                    .and_then(requester)
+                    .ok_or_else(|| wrong(REQUESTER_HEADER))?;
+                Source { uid, pid, ..source }
+            }
+        };
+        Ok((self.kms.volume_caller(&volume), source))
     }
 
     /// Who signed a request for a service.
@@ -355,27 +375,14 @@ impl Service {
     }
 }
 
-/// The volume that a mount asks for.
-fn volume_of(headers: &HeaderMap) -> Result<Option<VolumeId>, AuthError> {
-    let Some(value) = headers.get(VOLUME_HEADER) else {
-        return Ok(None);
+/// `UID/PID`, `-` for one that is not known.
+fn requester(text: &str) -> Option<(Option<u32>, Option<u32>)> {
+    let number = |text: &str| match text {
+        "-" => Some(None),
+        number => number.parse().ok().map(Some),
     };
-    value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .map(Some)
-        .ok_or_else(|| AuthError::Incomplete(format!("{VOLUME_HEADER} is no volume id")))
-}
-
-/// The user and the process for whom a mount asks.
-fn requester_of(headers: &HeaderMap) -> (Option<u32>, Option<u32>) {
-    headers
-        .get(REQUESTER_HEADER)
-        .and_then(|value| value.to_str().ok()?.split_once('/'))
-        .map_or((None, None), |(uid, pid)| {
-            (uid.parse().ok(), pid.parse().ok())
-        })
+    let (uid, pid) = text.split_once('/')?;
+    Some((number(uid)?, number(pid)?))
 }
 
 fn region(given: &Authorization<'_>) -> Result<Region, AuthError> {

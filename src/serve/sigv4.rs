@@ -28,12 +28,12 @@ pub enum AuthError {
     /// It is for another service or no Region, or of another time.
     #[error("{0}")]
     Scope(String),
-    /// Who asks as a volume must be the account root.
-    #[error("only the account root's processes may ask as a volume")]
-    NotAVolume,
     /// There is no such access key.
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// It says to be on behalf of somebody for whom its sender may not speak.
+    #[error("{0}")]
+    NotAllowed(String),
     /// It was signed with another secret, or changed.
     #[error(
         "The request signature we calculated does not match the signature you provided. Check your \
@@ -47,9 +47,9 @@ impl AuthError {
     pub fn json_code(&self) -> &'static str {
         match self {
             Self::Missing => "MissingAuthenticationTokenException",
+            Self::NotAllowed(_) => "AccessDeniedException",
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::UnknownKey => "UnrecognizedClientException",
-            Self::NotAVolume => "AccessDeniedException",
             Self::Scope(_) | Self::Mismatch => "InvalidSignatureException",
         }
     }
@@ -58,9 +58,9 @@ impl AuthError {
     pub fn query_code(&self) -> &'static str {
         match self {
             Self::Missing => "MissingAuthenticationToken",
+            Self::NotAllowed(_) => "AccessDenied",
             Self::Incomplete(_) => "IncompleteSignature",
             Self::UnknownKey => "InvalidClientTokenId",
-            Self::NotAVolume => "AccessDenied",
             Self::Scope(_) | Self::Mismatch => "SignatureDoesNotMatch",
         }
     }

@@ -437,9 +437,14 @@ const fn listing(
 }
 
 impl Operation {
+    /// The names of the members, as the table has them.
+    pub(super) fn words(&self) -> impl Iterator<Item = &'static str> {
+        self.members.split_ascii_whitespace()
+    }
+
     /// The members, and whether each must be given.
     pub(super) fn members(&self) -> impl Iterator<Item = (&'static Member, bool)> {
-        self.members.split_ascii_whitespace().filter_map(|word| {
+        self.words().filter_map(|word| {
             let name = word.trim_end_matches('!');
             member_named(name).map(|member| (member, name != word))
         })
