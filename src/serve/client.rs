@@ -170,7 +170,7 @@ impl Connection {
             .body(Full::new(Bytes::copy_from_slice(body)))
             .map_err(|error| Failure::Connection(error.to_string()))?;
         let sender = &mut self.sender;
-        let answered = self.runtime.block_on(tokio::time::timeout(PATIENCE, async {
+        let exchange = async {
             sender.ready().await?;
             let response = sender.send_request(request).await?;
             let status = response.status();
@@ -179,7 +179,10 @@ impl Connection {
                 .await
                 .map_err(|error| Failure::Connection(error.to_string()))?;
             Ok::<_, Failure>((status, Zeroizing::new(body.to_bytes().to_vec())))
-        }));
+        };
+        let answered = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
         let (status, body) =
             answered.map_err(|_| Failure::Connection("no answer in time".to_owned()))??;
         if status.is_success() {
