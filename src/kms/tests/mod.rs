@@ -2,7 +2,10 @@
 
 mod aliases;
 mod blobs;
+mod deletion;
+mod grants;
 mod names;
+mod regions;
 mod rotation;
 mod sharing;
 mod short;
