@@ -3,7 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hkdf, hmac};
 
-use super::{CryptoError, NONCE_LEN, TAG_LEN};
+use super::{CryptoError, HmacHash, NONCE_LEN, TAG_LEN};
 
 pub(crate) struct Gcm(LessSafeKey);
 
@@ -65,6 +65,17 @@ pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(context.sign().as_ref());
     out
+}
+
+pub(crate) fn hmac(hash: HmacHash, key: &[u8], message: &[u8]) -> Vec<u8> {
+    let algorithm = match hash {
+        HmacHash::Sha224 => hmac::HMAC_SHA224,
+        HmacHash::Sha256 => hmac::HMAC_SHA256,
+        HmacHash::Sha384 => hmac::HMAC_SHA384,
+        HmacHash::Sha512 => hmac::HMAC_SHA512,
+    };
+    let key = hmac::Key::new(algorithm, key);
+    hmac::sign(&key, message).as_ref().to_vec()
 }
 
 pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut [u8]) {

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::backend;
-use crate::secret::{Key256, Secret};
+use crate::secret::{Key256, Secret, same_bytes};
 
 /// HKDF-SHA-256 (RFC 5869) of a key: `salt`, and `info` as the parts put together.
 ///
@@ -38,9 +38,7 @@ pub fn mac(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether `tag` is the HMAC-SHA-256 of the parts; compares in constant time.
 pub fn mac_matches(key: &Key256, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
-    let expected = backend::hmac_sha256(key.expose(), parts);
-    let difference = expected.iter().zip(tag).fold(0u8, |d, (a, b)| d | (a ^ b));
-    std::hint::black_box(difference) == 0
+    same_bytes(&backend::hmac_sha256(key.expose(), parts), tag)
 }
 
 /// SHA-256 (FIPS 180-4) over the parts put together.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
@@ -43,6 +43,8 @@ pub(super) struct CachedKey {
     /// Those whose secrets are there, oldest first.
     materials: Vec<OpenMaterial>,
     current: Option<usize>,
+    /// The public key of a key pair, once it was asked for.
+    pub(super) public: OnceLock<Vec<u8>>,
 }
 
 impl CachedKey {
@@ -69,6 +71,7 @@ impl CachedKey {
             last_use,
             materials,
             current,
+            public: OnceLock::new(),
         }
     }
 

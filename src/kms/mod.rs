@@ -9,6 +9,7 @@
 //!   grants, `state`: which operation is allowed in which key state; `audit`: the record;
 //! - `volumes`: what volumes need, whose keys never lie outside [`crate::secret::Secret`];
 //! - `store`: the durable state, `cache`: keys in memory, `wrap`: the `CiphertextBlob`'s cryptography;
+//! - `key_pair`: what key pairs and HMAC keys do, `import_token`: what comes back with an import;
 //! - `maintain`: what happens to keys by itself.
 
 mod access;
@@ -22,7 +23,9 @@ mod clock;
 mod context;
 mod error;
 mod id;
+mod import_token;
 pub mod iso8601;
+mod key_pair;
 mod maintain;
 pub mod policy;
 mod reference;

@@ -13,7 +13,8 @@ use super::reference::AliasName;
 use super::spec::{KeyManager, KeySpec, KeyUsage, Origin};
 use super::state::Operation;
 use super::store::{
-    DEFAULT_PERIOD_DAYS, Grant, GrantConstraints, MaterialSecret, NewKey, Place, was_admitted,
+    DEFAULT_PERIOD_DAYS, Grant, GrantConstraints, MaterialSecret, NewKey, Place, new_secret,
+    was_admitted,
 };
 use super::{Kms, wrap};
 use crate::crypto;
@@ -196,6 +197,7 @@ impl Kms {
         let caller = self.caller(Principal::Service);
         let client = self.client(&caller);
         client.perform(Operation::CreateKey, None, |call| {
+            let secret = new_secret(KeySpec::SymmetricDefault)?;
             call.change(|change| {
                 // Another process may have made it in the meantime.
                 if let Some(place) = change.alias_target(region, &name)? {
@@ -211,6 +213,7 @@ impl Kms {
                     description:
                         "Default key that protects my volumes when no other key is defined",
                     policy: None,
+                    secret: Some(&secret),
                     rotation_days: Some(DEFAULT_PERIOD_DAYS),
                     now: call.now(),
                 })?;

@@ -233,10 +233,9 @@ fn encrypt(
     scheme: Scheme<'_>,
     plain: &[u8],
 ) -> Result<(Vec<u8>, Option<MaterialId>)> {
-    if !key.row.spec.is_symmetric() {
-        let (material, secret) = key.current()?;
-        let cipher = rsa::encrypt(scheme.algorithm, secret.expose(), plain)?;
-        call.used(key, material);
+    if let Some(hash) = scheme.algorithm.oaep() {
+        let (cipher, material) = key.rsa_encrypt(hash, plain)?;
+        call.used(key, &material);
         return Ok((cipher, None));
     }
     if !PLAINTEXT_LEN.contains(&plain.len()) {
@@ -323,10 +322,9 @@ impl Source {
         let Some(blob) = &self.blob else {
             return Err(KmsError::DryRun);
         };
-        if !self.key.row.spec.is_symmetric() {
-            let (material, secret) = self.key.current()?;
-            let plain = rsa::decrypt(scheme.algorithm, secret.expose(), blob)?;
-            call.used(&self.key, material);
+        if let Some(hash) = scheme.algorithm.oaep() {
+            let (plain, material) = self.key.rsa_decrypt(hash, blob)?;
+            call.used(&self.key, &material);
             return Ok((plain, None));
         }
         let wrapped = Wrapped::parse(blob).map_err(|_| KmsError::InvalidCiphertext)?;
@@ -436,30 +434,5 @@ impl Request for ReEncryptRequest {
             source_key_material_id,
             destination_key_material_id,
         })
-    }
-}
-
-/// RSAES-OAEP under a private key in PKCS#8.
-mod rsa {
-    use super::{EncryptionAlgorithmSpec, KmsError, Result, SecretText};
-
-    fn unsupported(algorithm: EncryptionAlgorithmSpec) -> KmsError {
-        KmsError::UnsupportedOperation(format!("{algorithm} is not supported by this build"))
-    }
-
-    pub(super) fn encrypt(
-        algorithm: EncryptionAlgorithmSpec,
-        _key: &[u8],
-        _plain: &[u8],
-    ) -> Result<Vec<u8>> {
-        Err(unsupported(algorithm))
-    }
-
-    pub(super) fn decrypt(
-        algorithm: EncryptionAlgorithmSpec,
-        _key: &[u8],
-        _cipher: &[u8],
-    ) -> Result<SecretText> {
-        Err(unsupported(algorithm))
     }
 }

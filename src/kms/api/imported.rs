@@ -52,7 +52,6 @@ pub(super) fn check_imported(call: &Call<'_>, key: &KeyRow) -> Result<()> {
 
 impl Change<'_> {
     /// Puts imported material into a key; it can be used from then on, unless it is disabled.
-    #[allow(dead_code)] // the unwrapping of what is imported stands in a file of its own
     pub(super) fn import(&self, key: &KeyRow, import: &Import<'_>) -> Result<MaterialId> {
         let id = self.import_material(key, import)?;
         if key.state == KeyState::PendingImport && self.has_all_secrets(key)? {

@@ -15,7 +15,7 @@ use super::super::spec::{
     MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,
 };
 use super::super::state::{KeyState, Operation};
-use super::super::store::{KeyRow, NewKey, Place, last_used};
+use super::super::store::{KeyRow, NewKey, Place, last_used, new_secret};
 use super::super::words::words;
 use super::policies::check_policy;
 use super::tags::{Tag, check_new_tags};
@@ -352,6 +352,10 @@ impl Request for CreateKeyRequest {
             let arn = format!("arn:aws:kms:{region}:{}:key/*", call.kms().account_id());
             check_policy(call, policy.as_str(), &arn, bypass)?;
         }
+        let secret = match origin {
+            Origin::External => None,
+            _ => Some(new_secret(spec)?),
+        };
         let place = call.change(|change| {
             let place = change.insert_key(&NewKey {
                 region: call.caller().region(),
@@ -362,6 +366,7 @@ impl Request for CreateKeyRequest {
                 manager: KeyManager::Customer,
                 description: self.description.as_ref().map_or("", Text::as_str),
                 policy: self.policy.as_ref().map(Text::as_str),
+                secret: secret.as_ref(),
                 rotation_days: None,
                 now: call.now(),
             })?;

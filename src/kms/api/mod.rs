@@ -5,14 +5,20 @@
 
 mod aliases;
 mod crypto;
+mod data_key_pair;
 mod data_keys;
 mod deletion;
+mod derive;
 mod grants;
+mod import;
 mod imported;
 mod keys;
+mod mac;
 mod policies;
+mod public_key;
 mod regions;
 mod rotation;
+mod sign;
 mod tags;
 pub mod wire;
 
@@ -30,6 +36,10 @@ pub use crypto::{
     DecryptRequest, DecryptResponse, DryRunModifier, EncryptRequest, EncryptResponse,
     ReEncryptRequest, ReEncryptResponse,
 };
+pub use data_key_pair::{
+    DataKeyPairSpec, GenerateDataKeyPairRequest, GenerateDataKeyPairResponse,
+    GenerateDataKeyPairWithoutPlaintextRequest, GenerateDataKeyPairWithoutPlaintextResponse,
+};
 pub use data_keys::{
     DataKeySpec, GenerateDataKeyRequest, GenerateDataKeyResponse,
     GenerateDataKeyWithoutPlaintextRequest, GenerateDataKeyWithoutPlaintextResponse,
@@ -39,10 +49,15 @@ pub use deletion::{
     CancelKeyDeletionRequest, CancelKeyDeletionResponse, ScheduleKeyDeletionRequest,
     ScheduleKeyDeletionResponse,
 };
+pub use derive::{DeriveSharedSecretRequest, DeriveSharedSecretResponse};
 pub(super) use grants::new_grant_id;
 pub use grants::{
     CreateGrantRequest, CreateGrantResponse, GrantListEntry, ListGrantsRequest, ListGrantsResponse,
     ListRetirableGrantsRequest, RetireGrantRequest, RevokeGrantRequest,
+};
+pub use import::{
+    AlgorithmSpec, GetParametersForImportRequest, GetParametersForImportResponse,
+    ImportKeyMaterialRequest, ImportKeyMaterialResponse, ImportType, WrappingKeyName,
 };
 pub use imported::{DeleteImportedKeyMaterialRequest, DeleteImportedKeyMaterialResponse};
 pub use keys::{
@@ -51,10 +66,12 @@ pub use keys::{
     KeyMetadataResponse, ListKeysRequest, ListKeysResponse, MultiRegionConfiguration,
     MultiRegionKey, MultiRegionKeyType, ResourceOwner, UpdateKeyDescriptionRequest,
 };
+pub use mac::{GenerateMacRequest, GenerateMacResponse, VerifyMacRequest, VerifyMacResponse};
 pub use policies::{
     GetKeyPolicyRequest, GetKeyPolicyResponse, ListKeyPoliciesRequest, ListKeyPoliciesResponse,
     PutKeyPolicyRequest,
 };
+pub use public_key::{GetPublicKeyRequest, GetPublicKeyResponse};
 pub use regions::{ReplicateKeyRequest, ReplicateKeyResponse, UpdatePrimaryRegionRequest};
 pub use rotation::{
     DisableKeyRotationRequest, EnableKeyRotationRequest, GetKeyRotationStatusRequest,
@@ -62,6 +79,7 @@ pub use rotation::{
     ListKeyRotationsResponse, RotateKeyOnDemandRequest, RotateKeyOnDemandResponse,
     RotationsListEntry,
 };
+pub use sign::{MessageType, SignRequest, SignResponse, VerifyRequest, VerifyResponse};
 pub use tags::{
     ListResourceTagsRequest, ListResourceTagsResponse, Tag, TagResourceRequest,
     UntagResourceRequest,
@@ -134,6 +152,7 @@ operations! {
     Decrypt => decrypt(DecryptRequest),
     DeleteAlias => delete_alias(DeleteAliasRequest),
     DeleteImportedKeyMaterial => delete_imported_key_material(DeleteImportedKeyMaterialRequest),
+    DeriveSharedSecret => derive_shared_secret(DeriveSharedSecretRequest),
     DescribeKey => describe_key(DescribeKeyRequest),
     DisableKey => disable_key(DisableKeyRequest),
     DisableKeyRotation => disable_key_rotation(DisableKeyRotationRequest),
@@ -141,12 +160,19 @@ operations! {
     EnableKeyRotation => enable_key_rotation(EnableKeyRotationRequest),
     Encrypt => encrypt(EncryptRequest),
     GenerateDataKey => generate_data_key(GenerateDataKeyRequest),
+    GenerateDataKeyPair => generate_data_key_pair(GenerateDataKeyPairRequest),
+    GenerateDataKeyPairWithoutPlaintext =>
+        generate_data_key_pair_without_plaintext(GenerateDataKeyPairWithoutPlaintextRequest),
     GenerateDataKeyWithoutPlaintext =>
         generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest),
+    GenerateMac => generate_mac(GenerateMacRequest),
     GenerateRandom => generate_random(GenerateRandomRequest),
     GetKeyLastUsage => get_key_last_usage(GetKeyLastUsageRequest),
     GetKeyPolicy => get_key_policy(GetKeyPolicyRequest),
     GetKeyRotationStatus => get_key_rotation_status(GetKeyRotationStatusRequest),
+    GetParametersForImport => get_parameters_for_import(GetParametersForImportRequest),
+    GetPublicKey => get_public_key(GetPublicKeyRequest),
+    ImportKeyMaterial => import_key_material(ImportKeyMaterialRequest),
     ListAliases => list_aliases(ListAliasesRequest),
     ListGrants => list_grants(ListGrantsRequest),
     ListKeyPolicies => list_key_policies(ListKeyPoliciesRequest),
@@ -161,11 +187,14 @@ operations! {
     RevokeGrant => revoke_grant(RevokeGrantRequest),
     RotateKeyOnDemand => rotate_key_on_demand(RotateKeyOnDemandRequest),
     ScheduleKeyDeletion => schedule_key_deletion(ScheduleKeyDeletionRequest),
+    Sign => sign(SignRequest),
     TagResource => tag_resource(TagResourceRequest),
     UntagResource => untag_resource(UntagResourceRequest),
     UpdateAlias => update_alias(UpdateAliasRequest),
     UpdateKeyDescription => update_key_description(UpdateKeyDescriptionRequest),
     UpdatePrimaryRegion => update_primary_region(UpdatePrimaryRegionRequest),
+    Verify => verify(VerifyRequest),
+    VerifyMac => verify_mac(VerifyMacRequest),
 }
 
 const NO_KEY_STORES: &str = "keys live in this keystore; there are no custom key stores";

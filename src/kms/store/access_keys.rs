@@ -55,7 +55,11 @@ pub(in crate::kms) fn open_access_key(
         return Ok(None);
     };
     let stored = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-    Ok(Some((row.get(0)?, sealer.open_bytes(slot(id), stored)?)))
+    let secret = sealer.open_bytes(slot(id), stored)?;
+    Ok(Some((
+        row.get(0)?,
+        SecretText::new(secret.expose().to_vec()),
+    )))
 }
 
 impl Change<'_> {

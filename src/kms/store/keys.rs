@@ -8,7 +8,7 @@ use super::super::error::{KmsError, Result};
 use super::super::id::KeyId;
 use super::super::spec::{KeyManager, KeySpec, KeyUsage, Origin};
 use super::super::state::KeyState;
-use super::{Change, DEFAULT_PERIOD_DAYS};
+use super::{Change, DEFAULT_PERIOD_DAYS, MaterialSecret};
 
 /// Which key: ids are the same in all Regions of a multi-Region key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +72,8 @@ pub(in crate::kms) struct NewKey<'a> {
     pub(in crate::kms) manager: KeyManager,
     pub(in crate::kms) description: &'a str,
     pub(in crate::kms) policy: Option<&'a str>,
+    /// Its first material; none when that is to be imported.
+    pub(in crate::kms) secret: Option<&'a MaterialSecret>,
     /// The period of automatic rotation in days, when it is to rotate from the start.
     pub(in crate::kms) rotation_days: Option<u32>,
     pub(in crate::kms) now: Timestamp,
@@ -277,21 +279,20 @@ impl Change<'_> {
             id,
         };
         self.insert_set(&id, new)?;
-        let imported = new.origin == Origin::External;
         self.insert_replica(&NewReplica {
             place,
             manager: new.manager,
-            state: if imported {
-                KeyState::PendingImport
-            } else {
+            state: if new.secret.is_some() {
                 KeyState::Enabled
+            } else {
+                KeyState::PendingImport
             },
             description: new.description,
             policy: new.policy,
             now: new.now,
         })?;
-        if !imported {
-            self.insert_new_material(&id, new.spec, None, new.now)?;
+        if let Some(secret) = new.secret {
+            self.insert_new_material(&id, secret, None, new.now)?;
         }
         Ok(place)
     }

@@ -5,13 +5,14 @@ use rusqlite::{Connection, Row, params};
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::super::id::{KeyId, MaterialId};
+use super::super::key_pair;
 use super::super::spec::{KeySpec, RotationType};
 use super::super::words::words;
 use super::keys::{Place, word};
 use super::seal::{Sealer, Slot};
 use super::{Change, KeyRow};
-use crate::crypto;
-use crate::secret::{Key256, SecretText};
+use crate::crypto::{self, HmacKey};
+use crate::secret::{Key256, SecretBytes, SecretText};
 
 words! {
     /// Which part a key material has.
@@ -30,14 +31,14 @@ pub(in crate::kms) enum MaterialSecret {
     /// An AES-256 key.
     Symmetric(Key256),
     /// A private key in PKCS#8, or the key of an HMAC.
-    Bytes(SecretText),
+    Bytes(SecretBytes),
 }
 
 impl MaterialSecret {
     pub(in crate::kms) fn expose(&self) -> &[u8] {
         match self {
             Self::Symmetric(key) => key.expose(),
-            Self::Bytes(bytes) => bytes,
+            Self::Bytes(bytes) => bytes.expose(),
         }
     }
 }
@@ -177,20 +178,19 @@ pub(in crate::kms) fn open_materials(
     Ok(materials)
 }
 
-/// A new secret for a key of some kind.
+/// A new secret for a key of some kind. A pair of RSA keys takes a second or more: no transaction
+/// should wait for it.
 pub(in crate::kms) fn new_secret(spec: KeySpec) -> Result<MaterialSecret> {
     if spec.is_symmetric() {
         return Ok(MaterialSecret::Symmetric(crypto::random_key()));
     }
-    if let Some(len) = spec.secret_len() {
-        let random: crate::secret::Secret<64> = crypto::random_key();
-        return Ok(MaterialSecret::Bytes(SecretText::new(
-            random.expose()[..len].to_vec(),
-        )));
+    if let Some(hash) = spec.hmac() {
+        return Ok(MaterialSecret::Bytes(HmacKey::generate(hash)));
     }
-    Err(KmsError::UnsupportedOperation(format!(
-        "keys of the kind {spec} are not supported by this build"
-    )))
+    let pair = spec.key_pair().ok_or_else(|| {
+        KmsError::UnsupportedOperation(format!("There are no keys of the kind {spec}."))
+    })?;
+    Ok(MaterialSecret::Bytes(key_pair::generate(pair)?.private))
 }
 
 impl Change<'_> {
@@ -201,7 +201,7 @@ impl Change<'_> {
         rotation: RotationType,
         now: Timestamp,
     ) -> Result<MaterialId> {
-        let id = self.insert_new_material(&key.id, key.spec, Some(rotation), now)?;
+        let id = self.insert_new_material(&key.id, &new_secret(key.spec)?, Some(rotation), now)?;
         if rotation == RotationType::Automatic {
             self.sql.execute(
                 "UPDATE key_sets SET rotation_since = ?2 WHERE id = ?1",
@@ -216,11 +216,10 @@ impl Change<'_> {
     pub(in crate::kms) fn insert_new_material(
         &self,
         key: &KeyId,
-        spec: KeySpec,
+        secret: &MaterialSecret,
         rotation: Option<RotationType>,
         now: Timestamp,
     ) -> Result<MaterialId> {
-        let secret = new_secret(spec)?;
         let id = self.free_material_id(key)?;
         self.sql.execute(
             "UPDATE materials SET state = 'NON_CURRENT'

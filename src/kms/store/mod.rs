@@ -30,9 +30,11 @@ pub(super) use keys::{
     KeyRow, NewKey, NewReplica, Place, Schedule, changed_keys, last_change, last_used, region_of,
 };
 pub use materials::MaterialState;
-pub(super) use materials::{Import, MaterialRow, MaterialSecret, OpenMaterial, open_materials};
+pub(super) use materials::{
+    Import, MaterialRow, MaterialSecret, OpenMaterial, new_secret, open_materials,
+};
 pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
-pub(super) use seal::Sealer;
+pub(super) use seal::{Sealer, Slot};
 
 use super::KeystoreStatus;
 use super::clock::Timestamp;

@@ -2,7 +2,7 @@
 
 use super::super::error::{KmsError, Result};
 use crate::crypto::{AeadKey, NONCE_LEN, Sealed, TAG_LEN, hkdf_sha256, mac, mac_matches};
-use crate::secret::{Key256, Secret, SecretText};
+use crate::secret::{Key256, Secret, SecretBytes};
 
 /// Seals secret values under the root key: `nonce ‖ ciphertext ‖ tag`, AES-256-GCM.
 ///
@@ -97,13 +97,13 @@ impl Sealer {
         .map_err(|_| slot.damaged())
     }
 
-    pub(in crate::kms) fn open_bytes(&self, slot: Slot<'_>, stored: &[u8]) -> Result<SecretText> {
+    pub(in crate::kms) fn open_bytes(&self, slot: Slot<'_>, stored: &[u8]) -> Result<SecretBytes> {
         let (sealed, cipher) = parts(stored).ok_or_else(|| slot.damaged())?;
-        let mut out = SecretText::new(vec![0; cipher.len()]);
-        self.values
-            .open(&sealed, &slot.associated_data(), cipher, &mut out)
-            .map_err(|_| slot.damaged())?;
-        Ok(out)
+        SecretBytes::try_init(cipher.len(), |out| {
+            self.values
+                .open(&sealed, &slot.associated_data(), cipher, out)
+        })
+        .map_err(|_| slot.damaged())
     }
 }
 
