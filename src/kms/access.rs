@@ -6,10 +6,10 @@ use rusqlite::Connection;
 
 use super::caller::{Caller, Principal};
 use super::error::{KmsError, Result};
-use super::policy::{Decision, Facts, Policy, Question};
+use super::policy::{Decision, Facts, Lazy, Policy, Question};
 use super::spec::KeyManager;
 use super::state::{Class, Operation};
-use super::store::{Grant, GrantRow, KeyRow};
+use super::store::{AliasRow, Grant, GrantRow, KeyRow, Place, list_tags};
 
 /// Grants that a key may have, as in AWS KMS.
 pub(super) const GRANTS_MOST: i64 = 50_000;
@@ -18,9 +18,37 @@ pub(super) const GRANTS_MOST: i64 = 50_000;
 pub(super) struct Access {
     /// None: the default policy, which trusts the account root and no one else.
     policy: Option<Policy>,
+    named: Named,
     grants: Vec<Grant>,
     /// The places in `grants` by grantee.
     by_grantee: HashMap<String, Vec<usize>>,
+}
+
+/// What conditions of a policy may ask of the key.
+#[derive(Default)]
+struct Named {
+    aliases: Vec<String>,
+    tags: Vec<(String, String)>,
+}
+
+impl Lazy for Named {
+    fn aliases(&self) -> Vec<String> {
+        self.aliases.clone()
+    }
+
+    fn tags(&self) -> Vec<(String, String)> {
+        self.tags.clone()
+    }
+}
+
+impl Named {
+    fn load(sql: &Connection, place: &Place) -> Result<Self> {
+        let aliases = AliasRow::list(sql, place.region, Some(&place.id), "", i64::MAX)?;
+        Ok(Self {
+            aliases: aliases.into_iter().map(|row| row.name).collect(),
+            tags: list_tags(sql, place, "", i64::MAX)?,
+        })
+    }
 }
 
 /// What a right came from.
@@ -42,6 +70,10 @@ impl Access {
                 key.id
             ))
         })?;
+        let named = match policy {
+            Some(_) => Named::load(sql, &key.place())?,
+            None => Named::default(),
+        };
         let rows = GrantRow::of_key(sql, &key.place(), 0, GRANTS_MOST)?;
         let grants: Vec<Grant> = rows.into_iter().map(|row| row.grant).collect();
         let mut by_grantee: HashMap<String, Vec<usize>> = HashMap::new();
@@ -53,6 +85,7 @@ impl Access {
         }
         Ok(Self {
             policy,
+            named,
             grants,
             by_grantee,
         })
@@ -91,6 +124,14 @@ impl Access {
                     action: &action,
                     resource: arn,
                     facts: &Facts {
+                        lazy: Some(&self.named),
+                        multi_region_key_type: key.primary_region.map(|_| {
+                            if key.is_primary() {
+                                "PRIMARY"
+                            } else {
+                                "REPLICA"
+                            }
+                        }),
                         key_spec: Some(key.spec),
                         key_usage: Some(key.usage),
                         key_origin: Some(key.origin),

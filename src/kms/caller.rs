@@ -141,6 +141,8 @@ pub struct Caller {
     /// The service through which a volume uses keys.
     via: Option<String>,
     source: Source,
+    /// The source's address, as text.
+    address: Option<String>,
 }
 
 fn via_service(principal: &Principal, region: Region) -> Option<String> {
@@ -156,6 +158,7 @@ impl Caller {
             principal,
             region,
             source: Source::default(),
+            address: None,
         }
     }
 
@@ -172,7 +175,11 @@ impl Caller {
     /// The same caller from somewhere.
     #[must_use]
     pub fn with_source(self, source: Source) -> Self {
-        Self { source, ..self }
+        Self {
+            address: source.address.map(|address| address.to_string()),
+            source,
+            ..self
+        }
     }
 
     /// Who it is.
@@ -193,6 +200,16 @@ impl Caller {
     /// The Region it works in.
     pub fn region(&self) -> Region {
         self.region
+    }
+
+    /// The address that it asks from.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// The Region's name.
+    pub(super) fn region_name(&self) -> &str {
+        self.region.as_str()
     }
 
     /// Where it asks from.

@@ -310,11 +310,24 @@ impl<'a> Call<'a> {
             });
         }
         drop(used);
-        let facts = Facts {
-            via_service: self.caller().via_service(),
+        access.permit(self.caller(), operation, key, arn, &self.facts(facts))
+    }
+
+    /// What is known of the request, with what is known of its caller.
+    pub(super) fn facts<'f>(&self, facts: &Facts<'f>) -> Facts<'f>
+    where
+        'a: 'f,
+    {
+        let caller = self.caller();
+        let source = caller.source();
+        Facts {
+            time: Some(self.now),
+            source_ip: caller.address(),
+            user_agent: source.user_agent.as_deref(),
+            requested_region: Some(caller.region_name()),
+            via_service: caller.via_service(),
             ..*facts
-        };
-        access.permit(self.caller(), operation, key, arn, &facts)
+        }
     }
 
     /// The gate of what is about no key: the account root's.
@@ -436,14 +449,11 @@ impl<'a> Call<'a> {
 
     /// Leaves the record, once.
     fn record(&self, error: Option<&KmsError>) -> Result<()> {
-        let Some(recorder) = self.kms().recorder() else {
-            return Ok(());
-        };
         // What was recorded as done and then failed is recorded again, as failed.
         if self.recorded.replace(true) && error.is_none() {
             return Ok(());
         }
-        recorder.record(&Event {
+        self.kms().recorder().record(&Event {
             time: self.now,
             caller: self.caller(),
             operation: self.operation.as_str(),

@@ -24,6 +24,7 @@ mod context;
 mod error;
 mod id;
 mod import_token;
+pub mod iso8601;
 mod key_pair;
 mod maintain;
 pub mod policy;
@@ -125,6 +126,9 @@ pub struct Kms {
     account_id: String,
     region: Region,
     owner: Caller,
+    log: audit::Log,
+    /// Takes the log's place in tests.
+    #[cfg(test)]
     recorder: std::sync::OnceLock<Arc<dyn audit::Recorder>>,
 }
 
@@ -186,14 +190,17 @@ impl Kms {
         let region: Region = region.parse().map_err(|_| {
             KmsError::Damaged(format!("the setting {SETTING_REGION} is '{region}'"))
         })?;
+        let log = audit::Log::open(&store, clock.now(), audit::Limits::default())?;
         Ok(Self {
             cache: Cache::new(&store, &account_id, &usage)?,
             usage,
+            log,
             store,
             clock,
             owner: Caller::new(Principal::Root, &account_id, region),
             account_id,
             region,
+            #[cfg(test)]
             recorder: std::sync::OnceLock::new(),
         })
     }
@@ -265,14 +272,40 @@ impl Kms {
             .map_err(KmsError::io("look at", dir))
     }
 
-    /// From now on every operation is recorded, and one that can't be is refused. Once only: false
-    /// when there is a recorder already.
-    pub fn set_recorder(&self, recorder: Arc<dyn audit::Recorder>) -> bool {
+    fn recorder(&self) -> &dyn audit::Recorder {
+        #[cfg(test)]
+        if let Some(recorder) = self.recorder.get() {
+            return &**recorder;
+        }
+        &self.log
+    }
+
+    #[cfg(test)]
+    fn set_recorder(&self, recorder: Arc<dyn audit::Recorder>) -> bool {
         self.recorder.set(recorder).is_ok()
     }
 
-    fn recorder(&self) -> Option<&dyn audit::Recorder> {
-        self.recorder.get().map(AsRef::as_ref)
+    /// Writes to the keystore how far this process's part of the audit log has come. Who lives long
+    /// does it now and then; it is done at the end as well.
+    ///
+    /// # Errors
+    /// [`KmsError::Io`], [`KmsError::Database`], [`KmsError::Busy`].
+    pub fn anchor_audit(&self) -> Result<()> {
+        self.log.anchor(&self.store, self.now())
+    }
+
+    #[cfg(test)]
+    fn break_audit(&self) {
+        self.log.break_it();
+    }
+
+    /// Verifies the audit log of all processes.
+    ///
+    /// # Errors
+    /// What keeps it from being read; what is wrong with it is in the report.
+    pub fn verify_audit(&self) -> Result<audit::Report> {
+        let sql = self.store.connect()?;
+        audit::verify(&self.dir().join(audit::DIR), &sql, self.store.sealer())
     }
 
     /// The time by the keystore's clock.

@@ -153,7 +153,7 @@ impl Request for UpdateAliasRequest {
             if old.id != new.id {
                 check_quota(call, change, &place)?;
             }
-            change.move_alias(&name, &place, call.now())
+            change.move_alias(&name, &old.id, &place, call.now())
         })
     }
 }
@@ -170,7 +170,7 @@ impl Request for DeleteAliasRequest {
                 .alias_target(region, &name)?
                 .ok_or_else(|| call.kms().no_alias(region, &name))?;
             call.row(change, Operation::DeleteAlias, &target, &Facts::default())?;
-            change.delete_alias(region, &name)
+            change.delete_alias(&name, &target)
         })
     }
 }

@@ -203,12 +203,7 @@ pub struct RevokeGrantRequest {
 
 /// The id of a new grant: 64 hexadecimal digits.
 pub(in crate::kms) fn new_grant_id() -> String {
-    let id: [u8; ID_LEN] = crypto::random_array();
-    hex(&id)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    super::hex(&crypto::random_array::<ID_LEN>())
 }
 
 impl Kms {

@@ -348,7 +348,9 @@ impl Request for CreateKeyRequest {
         call.authorize_account()?;
         let bypass = self.bypass_policy_lockout_safety_check == Some(true);
         if let Some(policy) = &self.policy {
-            check_policy(call, policy.as_str(), bypass)?;
+            let region = call.caller().region();
+            let arn = format!("arn:aws:kms:{region}:{}:key/*", call.kms().account_id());
+            check_policy(call, policy.as_str(), &arn, bypass)?;
         }
         let secret = match origin {
             Origin::External => None,

@@ -263,21 +263,29 @@ macro_rules! key_request {
 use key_request;
 
 /// Whether an optional flag is not set.
-#[allow(clippy::ref_option)] // as serde wants it
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)] // as serde wants it
 fn is_false(flag: &Option<bool>) -> bool {
     *flag != Some(true)
 }
 
 /// 16 bytes as a UUID.
 fn uuid(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(36);
-    for (i, byte) in bytes.iter().take(16).enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
+    let mut text = hex(bytes);
+    for at in [20, 16, 12, 8] {
+        if at < text.len() {
+            text.insert(at, '-');
         }
-        text.push_str(&format!("{byte:02x}"));
     }
     text
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
 }
 
 /// Which part of a listing is wanted.

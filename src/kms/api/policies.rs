@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::super::caller::Principal;
 use super::super::client::Call;
 use super::super::error::{KmsError, Result};
-use super::super::policy::{Decision, Facts, Policy, Question, default_policy};
+use super::super::policy::{Facts, MAX_LEN, Policy, Question, default_policy};
+use super::super::reference::key_arn;
 use super::super::spec::KeyManager;
 use super::super::state::Operation;
 use super::super::store::KeyRow;
@@ -14,8 +15,6 @@ use super::{Page, Request, is_false};
 
 /// The one name that a key policy has.
 const DEFAULT: &str = "default";
-/// Bytes in a key policy at most, as in AWS KMS.
-const POLICY_MOST: usize = 32 * 1024;
 
 /// PutKeyPolicy.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -124,10 +123,15 @@ fn service_policy(account: &str, row: &KeyRow) -> String {
 ///
 /// # Errors
 /// [`KmsError::MalformedPolicy`], [`KmsError::LimitExceeded`].
-pub(super) fn check_policy(call: &Call<'_>, document: &str, bypass: bool) -> Result<()> {
-    if document.len() > POLICY_MOST {
+pub(super) fn check_policy(
+    call: &Call<'_>,
+    document: &str,
+    resource: &str,
+    bypass: bool,
+) -> Result<()> {
+    if document.len() > MAX_LEN {
         return Err(KmsError::LimitExceeded(format!(
-            "A key policy has at most {POLICY_MOST} bytes, this one has {}",
+            "A key policy has at most {MAX_LEN} bytes, this one has {}",
             document.len()
         )));
     }
@@ -137,15 +141,15 @@ pub(super) fn check_policy(call: &Call<'_>, document: &str, bypass: bool) -> Res
         return Ok(());
     }
     let caller = call.caller();
-    let decision = policy.decide(&Question {
+    let locked_out = policy.would_lock_out(&Question {
         principal_arn: caller.arn(),
         account: caller.account(),
         is_root: *caller.principal() == Principal::Root,
         action: "kms:PutKeyPolicy",
-        resource: "*",
-        facts: &Facts::default(),
+        resource,
+        facts: &call.facts(&Facts::default()),
     });
-    if decision == Decision::Allowed {
+    if !locked_out {
         return Ok(());
     }
     Err(KmsError::MalformedPolicy(
@@ -177,7 +181,8 @@ impl Request for PutKeyPolicyRequest {
         };
         call.change(|change| {
             call.row(change, Operation::PutKeyPolicy, &place, &facts)?;
-            check_policy(call, self.policy.as_str(), bypass)?;
+            let arn = key_arn(&place, call.kms().account_id());
+            check_policy(call, self.policy.as_str(), &arn, bypass)?;
             change.set_policy(&place, self.policy.as_str())
         })
     }

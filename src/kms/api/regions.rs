@@ -121,7 +121,8 @@ impl Request for ReplicateKeyRequest {
         };
         if let Some(policy) = &self.policy {
             let bypass = self.bypass_policy_lockout_safety_check == Some(true);
-            check_policy(call, policy.as_str(), bypass)?;
+            let arn = key_arn(&replica, call.kms().account_id());
+            check_policy(call, policy.as_str(), &arn, bypass)?;
         }
         call.change(|change| {
             let primary = call.row(change, Self::OPERATION, &place, &facts)?;

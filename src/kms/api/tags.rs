@@ -13,7 +13,7 @@ use super::wire::{KeyName, Text};
 use super::{Listing, Page, Request};
 
 /// Tags that a key may have, as in AWS KMS.
-const TAGS_PER_KEY: i64 = 50;
+const TAGS_PER_KEY: usize = 50;
 
 /// `Tag`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -110,7 +110,7 @@ pub(super) fn check_new_tags(tags: &[Tag]) -> Result<()> {
             )));
         }
     }
-    if keys.len() as i64 > TAGS_PER_KEY {
+    if keys.len() > TAGS_PER_KEY {
         return Err(too_many());
     }
     Ok(())
@@ -132,7 +132,7 @@ impl Request for TagResourceRequest {
             for tag in &self.tags {
                 change.set_tag(&place, tag.tag_key.as_str(), tag.tag_value.as_str())?;
             }
-            if change.count_tags(&place)? > TAGS_PER_KEY {
+            if change.count_tags(&place)?.unsigned_abs() > TAGS_PER_KEY as u64 {
                 return Err(too_many());
             }
             Ok(())

@@ -1,11 +1,34 @@
 //! The record of every operation, refusals included.
+//!
+//! A record is a line of JSON in CloudTrail's shape. Records are chained by hash and authenticated
+//! with a key of the keystore's; how far the log has come is kept beside it and anchored in the
+//! keystore. See `chain` for the form, `log` for the writing; a keystore's log is the folder `audit`
+//! in its directory.
+//!
+//! Who holds the keystore and what opens it can make any log; who can only write to its files can't
+//! change, remove, insert, reorder or cut off a record unnoticed. (Who sets log and keystore back
+//! together to an older state shows that state.)
+
+mod chain;
+mod log;
+mod query;
+mod shape;
+mod verify;
 
 use std::sync::Arc;
+
+pub use log::{Limits, Log};
+pub use query::{Filter, Parts, Reader, Record};
+pub(super) use verify::verify;
+pub use verify::{Problem, Report};
 
 use super::caller::Caller;
 use super::clock::Timestamp;
 use super::error::{KmsError, Result};
 use super::id::MaterialId;
+
+/// The log's folder in the keystore's directory.
+pub(super) const DIR: &str = "audit";
 
 /// A key that an operation worked on.
 #[derive(Clone, Debug)]
@@ -54,3 +77,6 @@ pub trait Recorder: Send + Sync {
     /// [`KmsError::Unrecorded`]: the operation is refused then.
     fn record(&self, event: &Event<'_>) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

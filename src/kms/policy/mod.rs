@@ -1,110 +1,140 @@
-//! Key policies: JSON documents that say who may do what with a key.
+//! Key policies: JSON documents that say who may do what with a key. Pure: no I/O, no clock.
+//!
+//! The language is that of AWS IAM ("IAM JSON policy elements reference", and the condition keys of
+//! the AWS KMS developer guide). A document is compiled when it is put on a key; whatever is not
+//! understood then is refused, as a rule that is passed over in silence protects nothing.
+//!
+//! - `json`: the document as a tree, without members that stand twice;
+//! - `action`, `principal`, [`ConditionKey`], [`Facts`]: what a request has, and what statements name;
+//! - `pattern`: texts with wildcards and policy variables; `condition`: the operators;
+//! - [`Policy::decide`]: a Deny that applies wins, then an Allow; otherwise nothing is allowed.
 
-use super::context::EncryptionContext;
-use super::spec::{KeySpec, KeyUsage, Origin};
+mod action;
+mod condition;
+mod facts;
+mod json;
+mod key;
+mod parse;
+mod pattern;
+mod principal;
 
-/// What is known of a request, for conditions.
-#[derive(Clone, Copy, Default)]
-pub struct Facts<'a> {
-    /// The encryption context.
-    pub encryption_context: Option<&'a EncryptionContext>,
-    /// The service on whose behalf the key is used.
-    pub via_service: Option<&'a str>,
-    /// Whether a grant is for a service.
-    pub grant_is_for_aws_resource: Option<bool>,
-    /// The operations of a grant that is to be made.
-    pub grant_operations: &'a [&'a str],
-    /// The grantee of a grant that is to be made.
-    pub grantee_principal: Option<&'a str>,
-    /// The retiring principal of a grant that is to be made.
-    pub retiring_principal: Option<&'a str>,
-    /// The kind of constraint of a grant that is to be made.
-    pub grant_constraint_type: Option<&'a str>,
-    /// The alias that the request named the key by.
-    pub request_alias: Option<&'a str>,
-    /// The kind of the key.
-    pub key_spec: Option<KeySpec>,
-    /// What the key is for.
-    pub key_usage: Option<KeyUsage>,
-    /// Where the key's material came from.
-    pub key_origin: Option<Origin>,
-    /// Whether it is a multi-Region key.
-    pub multi_region: Option<bool>,
-    /// The algorithm of a cryptographic operation.
-    pub algorithm: Option<&'a str>,
-    /// `MessageType`
-    pub message_type: Option<&'a str>,
-    /// The key at the other end of ReEncrypt is the same.
-    pub re_encrypt_on_same_key: Option<bool>,
-    /// `RotationPeriodInDays`
-    pub rotation_period_days: Option<u32>,
-    /// `PendingWindowInDays`
-    pub deletion_window_days: Option<u32>,
-    /// `BypassPolicyLockoutSafetyCheck`
-    pub bypass_lockout_check: Option<bool>,
-    /// The Region of a replica or primary that is asked for.
-    pub region: Option<&'a str>,
+pub use facts::{Facts, Lazy};
+pub use key::ConditionKey;
+
+use action::{Action, ActionSet};
+use condition::Condition;
+use pattern::Pattern;
+use principal::Principals;
+
+/// Bytes that a key policy may have, as in AWS KMS.
+pub const MAX_LEN: usize = 32 * 1024;
+
+/// Why a document is no key policy: `MalformedPolicyDocumentException`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PolicyError(String);
+
+impl PolicyError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
 }
 
-/// A request as a policy sees it.
-pub struct Question<'a> {
-    /// The principal's ARN.
-    pub principal_arn: &'a str,
-    /// The account's id.
-    pub account: &'a str,
-    /// Whether the principal is the account root.
-    pub is_root: bool,
-    /// `kms:` and the operation's name.
-    pub action: &'a str,
-    /// The key's ARN.
-    pub resource: &'a str,
-    /// What is known of the request.
-    pub facts: &'a Facts<'a>,
-}
+type Result<T> = std::result::Result<T, PolicyError>;
 
-/// What a policy says to a request.
+/// What a policy says to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// A statement allows it, and none denies it.
+    /// A statement allows it and none denies it.
     Allowed,
-    /// A statement denies it.
+    /// A statement denies it: nothing else (a grant, say) can allow it.
     Denied,
-    /// No statement is about it.
+    /// No statement speaks of it.
     Silent,
 }
 
-/// Why a document is no key policy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PolicyError(pub String);
+/// What is to be decided.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// Who asks: an ARN of IAM or STS.
+    pub principal_arn: &'a str,
+    /// The asker's account, 12 digits.
+    pub account: &'a str,
+    /// Whether what the account may do is the asker's: the account's root.
+    pub is_root: bool,
+    /// For what: `kms:Encrypt`.
+    pub action: &'a str,
+    /// The key's ARN.
+    pub resource: &'a str,
+    /// The rest.
+    pub facts: &'a Facts<'a>,
+}
 
-/// A key policy that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Allow,
+    Deny,
+}
+
 #[derive(Debug)]
-pub struct Policy(());
+struct Statement {
+    effect: Effect,
+    principals: Principals,
+    actions: ActionSet,
+    resources: Vec<Pattern>,
+    /// `NotResource`.
+    except_resources: bool,
+    conditions: Vec<Condition>,
+}
+
+/// A key policy.
+#[derive(Debug)]
+pub struct Policy {
+    statements: Vec<Statement>,
+}
 
 impl Policy {
     /// Reads a document.
     ///
     /// # Errors
-    /// [`PolicyError`] says what is wrong with it.
-    pub fn parse(document: &str) -> Result<Self, PolicyError> {
-        match serde_json::from_str(document) {
-            Ok(serde_json::Value::Object(_)) => Ok(Self(())),
-            _ => Err(PolicyError("The policy is no JSON object.".to_owned())),
-        }
+    /// [`PolicyError`] for whatever it has that is not understood.
+    pub fn parse(text: &str) -> Result<Self> {
+        parse::policy(text)
     }
 
-    /// What the policy says to a request.
+    /// Answers a question: a Deny that applies first, then an Allow.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        if question.is_root {
-            Decision::Allowed
-        } else {
-            Decision::Silent
+        // What no policy can name, none allows.
+        let Some(action) = Action::of(question.action) else {
+            return Decision::Silent;
+        };
+        let mut decision = Decision::Silent;
+        for statement in &self.statements {
+            if statement.effect == Effect::Allow && decision == Decision::Allowed {
+                continue;
+            }
+            if statement.applies(action, question) {
+                match statement.effect {
+                    Effect::Deny => return Decision::Denied,
+                    Effect::Allow => decision = Decision::Allowed,
+                }
+            }
         }
+        decision
+    }
+
+    /// Whether the one who asks `question` to put this policy on a key could not put another one
+    /// afterwards: AWS refuses that unless `BypassPolicyLockoutSafetyCheck` is set.
+    pub fn would_lock_out(&self, question: &Question<'_>) -> bool {
+        let later = Question {
+            action: "kms:PutKeyPolicy",
+            ..*question
+        };
+        self.decide(&later) != Decision::Allowed
     }
 }
 
-/// The policy of a key that was made without one: it trusts the account root.
+/// The policy of a key that is made without one: it trusts the account's root.
 pub fn default_policy(account: &str) -> String {
     format!(
         r#"{{
@@ -122,3 +152,25 @@ pub fn default_policy(account: &str) -> String {
 }}"#
     )
 }
+
+impl Statement {
+    /// The cheap questions first.
+    fn applies(&self, action: Action, question: &Question<'_>) -> bool {
+        self.actions.contains(action)
+            && self.principals.apply_to(question, self.effect)
+            && self
+                .resources
+                .iter()
+                .any(|pattern| pattern.matches(question.resource, question))
+                != self.except_resources
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(question, self.effect))
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_naive;

@@ -113,12 +113,14 @@ impl Change<'_> {
                 now.millis()
             ],
         )?;
-        Ok(())
+        self.touch(&place.id)
     }
 
+    /// Points an alias from the key `old` to another.
     pub(in crate::kms) fn move_alias(
         &self,
         name: &AliasName,
+        old: &KeyId,
         place: &Place,
         now: Timestamp,
     ) -> Result<()> {
@@ -131,15 +133,17 @@ impl Change<'_> {
                 now.millis()
             ],
         )?;
-        Ok(())
+        self.touch(old)?;
+        self.touch(&place.id)
     }
 
-    pub(in crate::kms) fn delete_alias(&self, region: Region, name: &AliasName) -> Result<()> {
+    /// Deletes an alias of the key of `place`.
+    pub(in crate::kms) fn delete_alias(&self, name: &AliasName, place: &Place) -> Result<()> {
         self.sql.execute(
             "DELETE FROM aliases WHERE region = ?1 AND name = ?2",
-            [region.as_str(), name.as_str()],
+            [place.region.as_str(), name.as_str()],
         )?;
-        Ok(())
+        self.touch(&place.id)
     }
 
     /// How many aliases point to a key.
@@ -158,7 +162,7 @@ impl Change<'_> {
              ON CONFLICT (key, region, name) DO UPDATE SET value = excluded.value",
             [place.region.as_str(), &place.id.to_string(), name, value],
         )?;
-        Ok(())
+        self.touch(&place.id)
     }
 
     pub(in crate::kms) fn delete_tag(&self, place: &Place, name: &str) -> Result<()> {
@@ -166,7 +170,7 @@ impl Change<'_> {
             "DELETE FROM tags WHERE key = ?1 AND region = ?2 AND name = ?3",
             [&place.id.to_string(), place.region.as_str(), name],
         )?;
-        Ok(())
+        self.touch(&place.id)
     }
 
     /// How many tags a key has.

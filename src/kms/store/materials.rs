@@ -127,7 +127,7 @@ impl MaterialRow {
     }
 }
 
-fn slot<'a>(name: &'a str, generation: i64) -> Slot<'a> {
+fn slot(name: &str, generation: i64) -> Slot<'_> {
     Slot {
         table: "materials",
         id: name,

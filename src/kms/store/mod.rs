@@ -5,6 +5,7 @@
 
 mod access_keys;
 mod aliases;
+mod audit;
 mod grants;
 mod keys;
 mod materials;
@@ -22,6 +23,7 @@ use rustix::fs::Access;
 
 pub(super) use access_keys::{AccessKeyRow, open_access_key};
 pub(super) use aliases::{AliasRow, alias_target, list_tags};
+pub(super) use audit::{Anchor, audit_key, move_anchor};
 pub use grants::GrantConstraints;
 pub(super) use grants::{Grant, GrantRow, was_admitted};
 pub(super) use keys::{

@@ -10,7 +10,6 @@ fn a_new_key_is_described() {
     let fixture = Fixture::new();
     let request = CreateKey {
         description: "backups".to_owned(),
-        ..CreateKey::default()
     };
     let made = fixture.kms.create_key(&request).unwrap();
     let described = fixture.kms.describe_key(&made.key_id.into()).unwrap();
@@ -42,7 +41,6 @@ fn a_new_key_is_described() {
     );
     let long = CreateKey {
         description: "x".repeat(8193),
-        ..CreateKey::default()
     };
     assert_eq!(
         refused(fixture.kms.create_key(&long)),
