@@ -4,87 +4,95 @@ mod answer;
 mod args;
 mod input;
 mod query;
+mod request;
+mod table;
 
 use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use answer::Json;
 pub use args::KmsCommand;
-use args::{
-    CreateKeyArgs, DecryptArgs, EncryptArgs, GenerateDataKeyArgs, ListRotationsArgs, OutputArgs,
-    PageArgs, ReEncryptArgs, WhichMaterial,
-};
-use input::{algorithm, blob, context};
+use args::OutputArgs;
 
-use crate::kms::{AliasName, KeyRef, KeySpec, KeyUsage, Kms, KmsError, Origin, api};
-use crate::secret::SecretText;
+use super::exit::{self, Exit, failure};
+use super::output;
+use crate::kms::{Caller, Kms, KmsError, Principal, Source, api};
 
 /// Runs an operation on the keystore that `open` opens, and prints its answer.
 ///
 /// # Errors
-/// A [`KmsError`] where the key manager refuses; otherwise wrong usage, or what `open` says.
+/// With AWS's exit codes: what the key manager refuses, a wrong flag, or what `open` says.
 pub fn run(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<()> {
-    match answer(command, open)? {
+    let operation = command.operation.name;
+    let answered = answer(command, open).map_err(|error| as_aws(error, operation))?;
+    match answered {
         (Some(answer), output) => answer::print(&answer, &output),
         (None, _) => Ok(()),
     }
 }
 
+/// An error as the AWS command line tells it.
+fn as_aws(error: anyhow::Error, operation: &str) -> anyhow::Error {
+    let Some(refused) = error.downcast_ref::<KmsError>() else {
+        return match exit::of(&error) {
+            Exit::Usage => failure(Exit::AwsUsage, output::error_line(&error)),
+            _ => error,
+        };
+    };
+    if refused.code() == "KMSInternalException" {
+        // The keystore itself: wrong passphrase, no keystore, damage.
+        return error;
+    }
+    failure(
+        Exit::AwsService,
+        format!(
+            "An error occurred ({}) when calling the {operation} operation: {}",
+            refused.code(),
+            refused.message()
+        ),
+    )
+}
+
 /// An answer, where the operation has one, and how it is to be printed.
 type Answer = (Option<Json>, OutputArgs);
 
-/// An operation that is to be done.
-struct Asked {
-    operation: &'static str,
-    parameters: Value,
-    /// A blob that may be a secret: its member's name, and the bytes.
-    blob: Option<(&'static str, SecretText)>,
-    /// A listing: its entries' name, how many a page has at the most, and the page asked for.
-    page: Option<(&'static str, u32, PageArgs)>,
-    output: OutputArgs,
-}
-
 /// Runs an operation; wrong usage is found before the keystore is opened.
 fn answer(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
-    let asked = asked(command)?;
+    let mut members = request::members(&command)?;
     let kms = open()?;
-    let answer = match asked.page {
-        Some((name, most, page)) if page.limit.is_none() && page.marker.is_none() => {
-            all_pages(&kms, asked.operation, asked.parameters, name, most)?
+    let caller = caller(&kms, &command)?;
+    let call = |members: &Json| call(&kms, &caller, command.operation.name, members);
+    let whole = |name: &str| !members.iter().any(|(given, _)| given == name);
+    let answer = match command.operation.listing {
+        Some((entries, most)) if whole("Limit") && whole("Marker") => {
+            members.push(("Limit".to_owned(), Json::Number(most.into())));
+            Some(all_pages(&call, members, entries)?)
         }
-        Some((_, _, page)) => {
-            let mut parameters = asked.parameters;
-            set(&mut parameters, "Limit", page.limit.map(Value::from));
-            set(&mut parameters, "Marker", page.marker.map(Value::from));
-            call(&kms, asked.operation, &parameters, None)?
-        }
-        None => call(&kms, asked.operation, &asked.parameters, asked.blob)?,
+        _ => call(&Json::Map(members))?,
     };
-    Ok((answer, asked.output))
+    Ok((answer, command.output))
+}
+
+/// The local user, in the Region that is asked for.
+fn caller(kms: &Kms, command: &KmsCommand) -> Result<Caller> {
+    let uid = rustix::process::geteuid().as_raw();
+    let caller = kms
+        .caller(Principal::of_uid(uid, kms.owner_uid()?))
+        .with_source(Source {
+            uid: Some(uid),
+            pid: Some(std::process::id()),
+            ..Source::default()
+        });
+    Ok(match command.region {
+        Some(region) => caller.in_region(region),
+        None => caller,
+    })
 }
 
 /// Does an operation.
-fn call(
-    kms: &Kms,
-    operation: &str,
-    parameters: &Value,
-    blob: Option<(&'static str, SecretText)>,
-) -> Result<Option<Json>> {
-    let mut body = Zeroizing::new(parameters.to_string());
-    if let Some((name, bytes)) = blob {
-        // Put in by hand: no copy of it lies in a JSON value.
-        body.pop();
-        let encoded = Zeroizing::new(STANDARD.encode(&bytes));
-        let mut whole = Zeroizing::new(String::with_capacity(body.len() + encoded.len() + 64));
-        for part in [body.as_str(), ",\"", name, "\":\"", &encoded, "\"}"] {
-            whole.push_str(part);
-        }
-        body = whole;
-    }
-    let answer = api::call(&kms.owner(), operation, body.as_bytes())?;
+fn call(kms: &Kms, caller: &Caller, operation: &str, members: &Json) -> Result<Option<Json>> {
+    let body: Zeroizing<String> = answer::compact(members);
+    let answer = api::call(&kms.client(caller), operation, body.as_bytes())?;
     if answer.is_empty() {
         return Ok(None);
     }
@@ -95,232 +103,30 @@ fn call(
 
 /// Lists everything.
 fn all_pages(
-    kms: &Kms,
-    operation: &str,
-    mut parameters: Value,
-    name: &'static str,
-    most: u32,
-) -> Result<Option<Json>> {
-    set(&mut parameters, "Limit", Some(most.into()));
+    call: &dyn Fn(&Json) -> Result<Option<Json>>,
+    mut members: Vec<(String, Json)>,
+    entries: &'static str,
+) -> Result<Json> {
     let mut all = Vec::new();
     loop {
-        let Some(Json::Map(members)) = call(kms, operation, &parameters, None)? else {
-            return Ok(None);
+        let page = call(&Json::Map(members.clone()))?;
+        let Some(Json::Map(parts)) = page else {
+            anyhow::bail!("the key manager's answer is no listing");
         };
         let mut marker = None;
-        for (member, value) in members {
+        for (name, value) in parts {
             match value {
-                Json::List(entries) if member == name => all.extend(entries),
-                Json::Text(text) if member == "NextMarker" => marker = Some(text),
+                Json::List(found) if name == entries => all.extend(found),
+                Json::Text(text) if name == "NextMarker" => marker = Some(text),
                 _ => {}
             }
         }
         let Some(marker) = marker else {
-            return Ok(Some(Json::map([(name, Json::List(all))])));
+            return Ok(Json::map([(entries, Json::List(all))]));
         };
-        set(&mut parameters, "Marker", Some(marker.as_str().into()));
+        members.retain(|(name, _)| name != "Marker");
+        members.push(("Marker".to_owned(), Json::Text(marker)));
     }
-}
-
-fn set(parameters: &mut Value, name: &str, value: Option<Value>) {
-    if let (Value::Object(members), Some(value)) = (parameters, value) {
-        members.insert(name.to_owned(), value);
-    }
-}
-
-/// A key that is named well.
-fn key(name: &str) -> Result<Value, KmsError> {
-    name.parse::<KeyRef>().map(|_| Value::from(name))
-}
-
-fn alias(name: &str) -> Result<Value, KmsError> {
-    name.parse::<AliasName>().map(|_| Value::from(name))
-}
-
-fn asked(command: KmsCommand) -> Result<Asked> {
-    use KmsCommand as C;
-    let simple = |operation, key_id: &str, output| -> Result<Asked> {
-        Ok(Asked {
-            operation,
-            parameters: json!({ "KeyId": key(key_id)? }),
-            blob: None,
-            page: None,
-            output,
-        })
-    };
-    let on_alias = |operation, name: &str, target: Option<&str>, output| -> Result<Asked> {
-        let mut parameters = json!({ "AliasName": alias(name)? });
-        set(&mut parameters, "TargetKeyId", target.map(key).transpose()?);
-        Ok(Asked {
-            operation,
-            parameters,
-            blob: None,
-            page: None,
-            output,
-        })
-    };
-    match command {
-        C::CreateKey(args) => create_key(args),
-        C::DescribeKey(args) => simple("DescribeKey", &args.key_id, args.output),
-        C::ListKeys(args) => Ok(Asked {
-            operation: "ListKeys",
-            parameters: json!({}),
-            blob: None,
-            page: Some(("Keys", 1000, args.page)),
-            output: args.output,
-        }),
-        C::EnableKey(args) => simple("EnableKey", &args.key_id, args.output),
-        C::DisableKey(args) => simple("DisableKey", &args.key_id, args.output),
-        C::CreateAlias(args) => {
-            let target = Some(args.target_key_id.as_str());
-            on_alias("CreateAlias", &args.alias_name, target, args.output)
-        }
-        C::UpdateAlias(args) => {
-            let target = Some(args.target_key_id.as_str());
-            on_alias("UpdateAlias", &args.alias_name, target, args.output)
-        }
-        C::DeleteAlias(args) => on_alias("DeleteAlias", &args.alias_name, None, args.output),
-        C::ListAliases(args) => {
-            let mut parameters = json!({});
-            let wanted = args.key_id.as_deref().map(key).transpose()?;
-            set(&mut parameters, "KeyId", wanted);
-            Ok(Asked {
-                operation: "ListAliases",
-                parameters,
-                blob: None,
-                page: Some(("Aliases", 100, args.page)),
-                output: args.output,
-            })
-        }
-        C::Encrypt(args) => encrypt(args),
-        C::Decrypt(args) => decrypt(args),
-        C::ReEncrypt(args) => re_encrypt(args),
-        C::GenerateDataKey(args) => generate_data_key(args),
-        C::EnableKeyRotation(args) => {
-            let mut asked = simple("EnableKeyRotation", &args.key_id, args.output)?;
-            let days = args.rotation_period_in_days.map(Value::from);
-            set(&mut asked.parameters, "RotationPeriodInDays", days);
-            Ok(asked)
-        }
-        C::DisableKeyRotation(args) => simple("DisableKeyRotation", &args.key_id, args.output),
-        C::GetKeyRotationStatus(args) => simple("GetKeyRotationStatus", &args.key_id, args.output),
-        C::RotateKeyOnDemand(args) => simple("RotateKeyOnDemand", &args.key_id, args.output),
-        C::ListKeyRotations(args) => list_rotations(args),
-    }
-}
-
-const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
-
-/// One of the API's words that this version knows.
-fn known<T>(what: &str, word: &str, read: fn(&str) -> Option<T>) -> Result<(), KmsError> {
-    match read(word) {
-        Some(_) => Ok(()),
-        None => Err(KmsError::UnsupportedOperation(format!(
-            "{what} {word} is not supported"
-        ))),
-    }
-}
-
-fn create_key(args: CreateKeyArgs) -> Result<Asked> {
-    known("KeySpec", &args.key_spec, KeySpec::from_word)?;
-    known("KeyUsage", &args.key_usage, KeyUsage::from_word)?;
-    known("Origin", &args.origin, Origin::from_word)?;
-    Ok(Asked {
-        operation: "CreateKey",
-        parameters: json!({
-            "Description": args.description, "KeySpec": args.key_spec,
-            "KeyUsage": args.key_usage, "Origin": args.origin,
-        }),
-        blob: None,
-        page: None,
-        output: args.output,
-    })
-}
-
-fn encrypt(args: EncryptArgs) -> Result<Asked> {
-    algorithm(args.encryption_algorithm.as_deref())?;
-    let parameters = json!({
-        "KeyId": key(&args.key_id)?,
-        "EncryptionContext": context(args.encryption_context.as_deref())?,
-    });
-    let plaintext = blob("--plaintext", args.plaintext, args.format.cli_binary_format)?;
-    Ok(Asked {
-        operation: "Encrypt",
-        parameters,
-        blob: Some(("Plaintext", plaintext)),
-        page: None,
-        output: args.output,
-    })
-}
-
-fn decrypt(args: DecryptArgs) -> Result<Asked> {
-    algorithm(args.encryption_algorithm.as_deref())?;
-    let mut parameters =
-        json!({ "EncryptionContext": context(args.encryption_context.as_deref())? });
-    let given = args.key_id.as_deref().map(key).transpose()?;
-    set(&mut parameters, "KeyId", given);
-    let format = args.format.cli_binary_format;
-    let blob = blob("--ciphertext-blob", args.ciphertext_blob, format)?;
-    Ok(Asked {
-        operation: "Decrypt",
-        parameters,
-        blob: Some(("CiphertextBlob", blob)),
-        page: None,
-        output: args.output,
-    })
-}
-
-fn re_encrypt(args: ReEncryptArgs) -> Result<Asked> {
-    algorithm(args.source_encryption_algorithm.as_deref())?;
-    algorithm(args.destination_encryption_algorithm.as_deref())?;
-    let mut parameters = json!({
-        "DestinationKeyId": key(&args.destination_key_id)?,
-        "SourceEncryptionContext": context(args.source_encryption_context.as_deref())?,
-        "DestinationEncryptionContext": context(args.destination_encryption_context.as_deref())?,
-    });
-    let source = args.source_key_id.as_deref().map(key).transpose()?;
-    set(&mut parameters, "SourceKeyId", source);
-    let format = args.format.cli_binary_format;
-    let blob = blob("--ciphertext-blob", args.ciphertext_blob, format)?;
-    Ok(Asked {
-        operation: "ReEncrypt",
-        parameters,
-        blob: Some(("CiphertextBlob", blob)),
-        page: None,
-        output: args.output,
-    })
-}
-
-fn generate_data_key(args: GenerateDataKeyArgs) -> Result<Asked> {
-    let mut parameters = Map::new();
-    parameters.insert("KeyId".to_owned(), key(&args.key_id)?);
-    let context = context(args.encryption_context.as_deref())?;
-    parameters.insert("EncryptionContext".to_owned(), json!(context));
-    let mut parameters = Value::Object(parameters);
-    set(&mut parameters, "KeySpec", args.key_spec.map(Value::from));
-    let bytes = args.number_of_bytes.map(Value::from);
-    set(&mut parameters, "NumberOfBytes", bytes);
-    Ok(Asked {
-        operation: "GenerateDataKey",
-        parameters,
-        blob: None,
-        page: None,
-        output: args.output,
-    })
-}
-
-fn list_rotations(args: ListRotationsArgs) -> Result<Asked> {
-    let include = match args.include_key_material {
-        WhichMaterial::RotationsOnly => "ROTATIONS_ONLY",
-        WhichMaterial::AllKeyMaterial => "ALL_KEY_MATERIAL",
-    };
-    Ok(Asked {
-        operation: "ListKeyRotations",
-        parameters: json!({ "KeyId": key(&args.key_id)?, "IncludeKeyMaterial": include }),
-        blob: None,
-        page: Some(("Rotations", 1000, args.page)),
-        output: args.output,
-    })
 }
 
 #[cfg(test)]

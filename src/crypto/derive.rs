@@ -37,6 +37,11 @@ pub fn mac(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
     backend::hmac_sha256(key.expose(), parts)
 }
 
+/// HMAC-SHA-256 under a key of any length, for protocols that make their keys themselves.
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    backend::hmac_sha256(key, parts)
+}
+
 /// Whether `tag` is the HMAC-SHA-256 of the parts; compares in constant time.
 pub fn mac_matches(key: &Key256, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
     same_bytes(&backend::hmac_sha256(key.expose(), parts), tag)

@@ -34,6 +34,7 @@ impl Kms {
     /// [`super::KmsError::Busy`], [`super::KmsError::Database`],
     /// [`super::KmsError::Unrecorded`]; then nothing was done.
     pub fn maintain(&self) -> Result<Maintained> {
+        self.anchor_audit()?;
         self.usage.write(&self.store)?;
         self.anchor_audit()?;
         let now = self.now();

@@ -183,6 +183,35 @@ fn write_json(out: &mut String, value: &Json, depth: usize) {
     }
 }
 
+/// JSON in one line, as requests have it.
+pub(super) fn compact(value: &Json) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(CAPACITY));
+    write_compact(&mut text, value);
+    text
+}
+
+fn write_compact(out: &mut String, value: &Json) {
+    match value {
+        Json::List(items) => {
+            for (i, item) in items.iter().enumerate() {
+                out.push(if i > 0 { ',' } else { '[' });
+                write_compact(out, item);
+            }
+            out.push_str(if items.is_empty() { "[]" } else { "]" });
+        }
+        Json::Map(members) => {
+            for (i, (name, member)) in members.iter().enumerate() {
+                out.push(if i > 0 { ',' } else { '{' });
+                write_string(out, name);
+                out.push(':');
+                write_compact(out, member);
+            }
+            out.push_str(if members.is_empty() { "{}" } else { "}" });
+        }
+        scalar => write_json(out, scalar, 0),
+    }
+}
+
 fn new_line(out: &mut String, comma: bool, depth: usize) {
     out.push_str(if comma { ",\n" } else { "\n" });
     for _ in 0..depth {

@@ -101,58 +101,49 @@ impl Log {
     /// Writes to the keystore how far this process's segment has come, after it has reached the
     /// disk, and begins another one when it is full or old. What is anchored can't be taken back
     /// with the log's files alone. Does nothing when there is nothing new.
+    ///
+    /// Whoever records within a transaction of the keystore waits for `writer` with the database
+    /// locked: so nobody may wait for the database with `writer` locked.
     pub(in crate::kms) fn anchor(&self, store: &Store, now: Timestamp) -> Result<()> {
-        let old = {
-            let mut writer = self.writer.lock();
-            let anchor = &writer.anchor;
-            if !is_full(&writer.segment.head, anchor, now, self.limits) {
-                drop(writer);
-                return self.settle();
-            }
-            // Whoever waits for the lock finds the new segment.
-            let next = new_segment(&self.dir, &self.key, store, now)?;
-            std::mem::replace(&mut *writer, next)
+        let sql = self.sql.lock();
+        let is_full = {
+            let writer = self.writer.lock();
+            is_full(&writer.segment.head, &writer.anchor, now, self.limits)
         };
-        self.write_anchor(&old, old.segment.head, false)?;
-        Ok(())
+        if !is_full {
+            return self.settle(&sql);
+        }
+        let next = new_segment(&self.dir, &self.key, store, now)?;
+        let old = std::mem::replace(&mut *self.writer.lock(), next);
+        self.sync(&old.segment.records, &old.segment.head_file)?;
+        let head = old.segment.head;
+        let ended = old.anchor.moved(&self.key, head.seq, head.hash, false);
+        move_anchor(&sql, &ended)
     }
 
     /// Anchors the segment as it stands.
-    fn settle(&self) -> Result<()> {
-        let (head, records, head_file) = {
+    fn settle(&self, sql: &Connection) -> Result<()> {
+        let (head, anchor, records, head_file) = {
             let writer = self.writer.lock();
-            if writer.segment.head.seq == writer.anchor.seq {
+            let segment = &writer.segment;
+            if segment.head.seq == writer.anchor.seq {
                 return Ok(());
             }
             let clone = |file: &File| file.try_clone().map_err(self.failed("share"));
-            let segment = &writer.segment;
-            (
-                segment.head,
-                clone(&segment.records)?,
-                clone(&segment.head_file)?,
-            )
+            let files = (clone(&segment.records)?, clone(&segment.head_file)?);
+            (segment.head, writer.anchor.clone(), files.0, files.1)
         };
-        // Not under the lock: a disk takes its time.
-        records.sync_data().map_err(self.failed("sync"))?;
-        head_file.sync_data().map_err(self.failed("sync"))?;
-        let sql = self.sql.lock();
-        let mut writer = self.writer.lock();
-        if writer.anchor.number != head.segment || writer.anchor.seq >= head.seq {
-            return Ok(()); // somebody else was faster
-        }
-        let anchor = writer.anchor.moved(&self.key, head.seq, head.hash, true);
-        // Within the writer's lock, so that anchors don't go backwards.
-        move_anchor(&sql, &anchor)?;
-        writer.anchor = anchor;
+        self.sync(&records, &head_file)?;
+        let anchor = anchor.moved(&self.key, head.seq, head.hash, true);
+        move_anchor(sql, &anchor)?;
+        // The segment is the same: only who has `sql` changes it.
+        self.writer.lock().anchor = anchor;
         Ok(())
     }
 
-    fn write_anchor(&self, writer: &Writer, head: Head, open: bool) -> Result<()> {
-        let sync = |file: &File| file.sync_data().map_err(self.failed("sync"));
-        sync(&writer.segment.records)?;
-        sync(&writer.segment.head_file)?;
-        let anchor = writer.anchor.moved(&self.key, head.seq, head.hash, open);
-        move_anchor(&self.sql.lock(), &anchor)
+    fn sync(&self, records: &File, head_file: &File) -> Result<()> {
+        records.sync_data().map_err(self.failed("sync"))?;
+        head_file.sync_data().map_err(self.failed("sync"))
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> KmsError + Copy + '_ {
@@ -187,7 +178,7 @@ impl Recorder for Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Err(error) = self.settle() {
+        if let Err(error) = self.settle(&self.sql.lock()) {
             // The next one that opens the log finds its end all the same.
             tracing::warn!("could not anchor the audit log: {error}");
         }

@@ -308,6 +308,44 @@ fn threads_share_a_segment() {
     assert_eq!(world.verify().records, 800);
 }
 
+/// Records within transactions of the keystore, and anchors meanwhile: nobody waits for whom waits.
+#[test]
+fn records_within_transactions_and_anchors() {
+    let world = World::new();
+    let limits = Limits {
+        bytes: 20_000,
+        days: 30,
+    };
+    let log = world.log_at(at(0), limits);
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                world
+                    .store
+                    .change(|_| {
+                        add(&log, 1);
+                        std::thread::yield_now();
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+        });
+        for _ in 0..100 {
+            log.anchor(&world.store, at(0)).unwrap();
+        }
+    });
+    assert!(
+        begin.elapsed() < std::time::Duration::from_secs(20),
+        "somebody waited for the end of patience"
+    );
+    let report = world.verify();
+    assert!(
+        clean(&report) && report.records == 100 && report.segments > 2,
+        "{report:?}"
+    );
+}
+
 #[test]
 fn segments_end_by_size_and_age() {
     let world = World::new();
@@ -538,12 +576,9 @@ fn no_record_no_operation() {
     drop(store);
     let kms = Kms::open(&keystore, &[unlock]).unwrap();
     let request = |text: Value| text.to_string().into_bytes();
-    let made = kms
-        .owner()
-        .create_key(&crate::kms::api::CreateKeyRequest::default())
-        .unwrap();
-    let encrypt =
-        request(json!({"KeyId": made.key_metadata.key_id.to_string(), "Plaintext": "aGk="}));
+    let made = crate::kms::api::call(&kms.owner(), "CreateKey", b"{}").unwrap();
+    let made: Value = serde_json::from_slice(&made).unwrap();
+    let encrypt = request(json!({"KeyId": made["KeyMetadata"]["KeyId"], "Plaintext": "aGk="}));
     let encrypt = || crate::kms::api::call(&kms.owner(), "Encrypt", &encrypt);
     encrypt().unwrap();
     kms.break_audit();
