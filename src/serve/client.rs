@@ -118,7 +118,7 @@ impl RemoteKeys {
     fn call(
         &self,
         operation: &str,
-        volume: &VolumeId,
+        volume: Option<&VolumeId>,
         requester: Requester,
         parameters: &Value,
     ) -> Result<Zeroizing<Vec<u8>>> {
@@ -153,20 +153,22 @@ impl Connection {
     fn ask(
         &mut self,
         operation: &str,
-        volume: &VolumeId,
+        volume: Option<&VolumeId>,
         requester: Requester,
         body: &[u8],
     ) -> std::result::Result<Zeroizing<Vec<u8>>, Failure> {
         let number = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let request = hyper::Request::post("/")
+        let mut request = hyper::Request::post("/")
             .header("host", "localhost")
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("TrentService.{operation}"))
-            .header(VOLUME_HEADER, volume.to_string())
-            .header(
-                REQUESTER_HEADER,
-                format!("{}/{}", number(requester.uid), number(requester.pid)),
-            )
+            .header("x-amz-target", format!("TrentService.{operation}"));
+        if let Some(volume) = volume {
+            let by = format!("{}/{}", number(requester.uid), number(requester.pid));
+            request = request
+                .header(VOLUME_HEADER, volume.to_string())
+                .header(REQUESTER_HEADER, by);
+        }
+        let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
             .map_err(|error| Failure::Connection(error.to_string()))?;
         let sender = &mut self.sender;
@@ -265,7 +267,7 @@ impl Remote {
         parameters: &Value,
     ) -> Result<Zeroizing<Vec<u8>>> {
         self.keys
-            .call(operation, &self.volume, requester, parameters)
+            .call(operation, Some(&self.volume), requester, parameters)
     }
 
     fn describe(&self, key: &str) -> Result<Value> {
@@ -353,8 +355,17 @@ impl VolumeKeys for Remote {
     }
 
     fn rotate(&self, key: &KeyId) -> Result<()> {
+        // A service-managed key is the volume's to rotate; any other that of who runs this process.
+        let manager = self.describe(&key.to_string())?;
+        let volume = (member(&manager, "KeyManager")? != "CUSTOMER").then_some(&self.volume);
         let parameters = json!({"KeyId": key.to_string()});
-        self.call("RotateKeyOnDemand", Requester::default(), &parameters)
+        self.keys
+            .call(
+                "RotateKeyOnDemand",
+                volume,
+                Requester::default(),
+                &parameters,
+            )
             .map(drop)
     }
 
