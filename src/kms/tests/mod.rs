@@ -2,19 +2,25 @@
 
 mod aliases;
 mod blobs;
+mod deletion;
+mod grants;
 #[cfg(feature = "aws-lc")]
 mod imports;
 #[cfg(feature = "aws-lc")]
 mod key_pairs;
+mod migration;
 mod names;
+mod processes;
+mod regions;
 mod rotation;
 mod sharing;
 mod short;
+mod state_table;
 mod states;
 mod store;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
