@@ -57,14 +57,26 @@ impl Gcm {
     }
 }
 
-pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for part in parts {
-        context.update(part);
+pub(crate) struct HmacSha256(hmac::Key);
+
+impl HmacSha256 {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.sign().as_ref());
-    out
+
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(part);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}
+
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    HmacSha256::new(key).tag(parts)
 }
 
 pub(crate) fn hmac(hash: HmacHash, key: &[u8], message: &[u8]) -> Vec<u8> {

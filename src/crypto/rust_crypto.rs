@@ -50,12 +50,24 @@ impl Gcm {
 /// What HMAC doesn't refuse.
 const ANY: &str = "HMAC takes any key length";
 
-pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect(ANY);
-    for part in parts {
-        mac.update(part);
+pub(crate) struct HmacSha256(Hmac<Sha256>);
+
+impl HmacSha256 {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(<Hmac<Sha256> as KeyInit>::new_from_slice(key).expect(ANY))
     }
-    mac.finalize().into_bytes().into()
+
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    HmacSha256::new(key).tag(parts)
 }
 
 pub(crate) fn hmac(hash: HmacHash, key: &[u8], message: &[u8]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use super::super::error::{KmsError, Result};
 use super::super::id::MaterialId;
 use super::super::key_pair;
 use super::super::policy::Facts;
-use super::super::spec::KeyUsage;
+use super::super::spec::{EncryptionAlgorithmSpec, KeyUsage};
 use super::super::state::Operation;
 use super::super::volumes::seal_under;
 use super::super::words::words;
@@ -135,6 +135,8 @@ impl GenerateDataKeyPairWithoutPlaintextRequest {
         call.check_tokens(&self.grant_tokens)?;
         let facts = Facts {
             encryption_context: Some(&self.encryption_context),
+            algorithm: Some(EncryptionAlgorithmSpec::SymmetricDefault.as_str()),
+            data_key_pair_spec: Some(self.key_pair_spec.as_str()),
             ..Facts::default()
         };
         let key = call.use_key(&self.key_id, operation, &facts)?;

@@ -190,6 +190,7 @@ impl Request for GetParametersForImportRequest {
     fn run(&self, call: &Call<'_>) -> Result<GetParametersForImportResponse> {
         let facts = Facts {
             algorithm: Some(self.wrapping_algorithm.as_str()),
+            wrapping_key_spec: Some(self.wrapping_key_spec.as_str()),
             ..Facts::default()
         };
         let key = call.manage_key(&self.key_id, Self::OPERATION, &facts)?;
@@ -208,11 +209,14 @@ impl Request for GetParametersForImportRequest {
 }
 
 impl ImportKeyMaterialRequest {
+    fn expiration_model(&self) -> ExpirationModel {
+        self.expiration_model.unwrap_or(ExpirationModel::Expires)
+    }
+
     /// When the material is to expire, if ever.
     fn expiry(&self, now: Timestamp) -> Result<Option<Timestamp>> {
-        let model = self.expiration_model.unwrap_or(ExpirationModel::Expires);
         let invalid = |why: &str| Err(KmsError::Validation(why.to_owned()));
-        match (model, self.valid_to) {
+        match (self.expiration_model(), self.valid_to) {
             (ExpirationModel::DoesNotExpire, None) => Ok(None),
             (ExpirationModel::DoesNotExpire, Some(_)) => invalid(
                 "ValidTo must not be set when ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE.",
@@ -298,7 +302,11 @@ impl Request for ImportKeyMaterialRequest {
     type Response = ImportKeyMaterialResponse;
 
     fn run(&self, call: &Call<'_>) -> Result<ImportKeyMaterialResponse> {
-        let facts = Facts { ..Facts::default() };
+        let facts = Facts {
+            expiration_model: Some(self.expiration_model().as_str()),
+            valid_to: self.valid_to,
+            ..Facts::default()
+        };
         let key = call.manage_key(&self.key_id, Self::OPERATION, &facts)?;
         check_imported(call, &key.row)?;
         let valid_to = self.expiry(call.now())?;

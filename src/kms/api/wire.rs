@@ -378,7 +378,6 @@ pub(super) fn end_dry_run(dry_run: Option<bool>) -> Result<()> {
 ///
 /// # Errors
 /// [`KmsError::UnsupportedOperation`].
-#[allow(dead_code)] // the operations that take one come with their files
 pub(super) fn refuse_recipient(recipient: Option<&Recipient>) -> Result<()> {
     match recipient {
         None => Ok(()),

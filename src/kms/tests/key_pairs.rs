@@ -586,3 +586,86 @@ fn re_encryption_goes_from_any_kind_to_any_kind() {
         Some("DryRunOperationException")
     );
 }
+
+#[test]
+fn policies_see_what_is_asked_for() {
+    let fixture = Fixture::new();
+    let kms = &fixture.kms;
+    let denied = Some("AccessDeniedException");
+    let deny = |arn: &str, action: &str, condition: Value| {
+        let policy = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"},
+             "Action": "kms:*", "Resource": "*"},
+            {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": "*",
+             "Condition": {"StringEquals": condition}},
+        ]});
+        let body = json!({"KeyId": arn, "Policy": policy.to_string()});
+        done(kms, "PutKeyPolicy", &body).unwrap();
+    };
+    let signer = key(kms, "RSA_2048", "SIGN_VERIFY");
+    let sign = json!({"KeyId": signer, "Message": base64(&[1; 32]), "SigningAlgorithm": "RSASSA_PSS_SHA_256"});
+    deny(
+        &signer,
+        "kms:Sign",
+        json!({"kms:SigningAlgorithm": "RSASSA_PSS_SHA_256"}),
+    );
+    assert_eq!(done(kms, "Sign", &sign).err(), denied);
+    let other = json!({"SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256"});
+    done(kms, "Sign", &with(&sign, &other)).unwrap();
+    deny(&signer, "kms:Sign", json!({"kms:MessageType": "RAW"}));
+    assert_eq!(done(kms, "Sign", &sign).err(), denied);
+    done(kms, "Sign", &with(&sign, &json!({"MessageType": "DIGEST"}))).unwrap();
+
+    let hmac = key(kms, "HMAC_256", "GENERATE_VERIFY_MAC");
+    let mac = json!({"KeyId": hmac, "Message": "AAAA", "MacAlgorithm": "HMAC_SHA_256"});
+    deny(
+        &hmac,
+        "kms:GenerateMac",
+        json!({"kms:MacAlgorithm": "HMAC_SHA_256"}),
+    );
+    assert_eq!(done(kms, "GenerateMac", &mac).err(), denied);
+    deny(
+        &hmac,
+        "kms:GenerateMac",
+        json!({"kms:MacAlgorithm": "HMAC_SHA_512"}),
+    );
+    done(kms, "GenerateMac", &mac).unwrap();
+
+    let symmetric = key(kms, "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
+    let pair = json!({"KeyId": symmetric, "KeyPairSpec": "ECC_NIST_P256"});
+    deny(
+        &symmetric,
+        "kms:GenerateDataKeyPair*",
+        json!({"kms:DataKeyPairSpec": "ECC_NIST_P256"}),
+    );
+    for operation in ["GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"] {
+        assert_eq!(done(kms, operation, &pair).err(), denied);
+        let other = json!({"KeyPairSpec": "ECC_NIST_P384"});
+        done(kms, operation, &with(&pair, &other)).unwrap();
+    }
+
+    let empty = done(kms, "CreateKey", &json!({"Origin": "EXTERNAL"})).unwrap();
+    let empty = empty["KeyMetadata"]["Arn"].as_str().unwrap();
+    let parameters = json!({"KeyId": empty, "WrappingAlgorithm": "RSAES_OAEP_SHA_256",
+        "WrappingKeySpec": "RSA_2048"});
+    deny(
+        empty,
+        "kms:GetParametersForImport",
+        json!({"kms:WrappingKeySpec": "RSA_2048"}),
+    );
+    assert_eq!(
+        done(kms, "GetParametersForImport", &parameters).err(),
+        denied
+    );
+    deny(
+        empty,
+        "kms:ImportKeyMaterial",
+        json!({"kms:ExpirationModel": "KEY_MATERIAL_EXPIRES"}),
+    );
+    done(kms, "GetParametersForImport", &parameters).unwrap();
+    let import = json!({"KeyId": empty, "ImportToken": "AAAA", "EncryptedKeyMaterial": "AAAA"});
+    assert_eq!(done(kms, "ImportKeyMaterial", &import).err(), denied);
+    let model = json!({"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"});
+    let refused = done(kms, "ImportKeyMaterial", &with(&import, &model)).err();
+    assert_eq!(refused, Some("InvalidImportTokenException"));
+}
