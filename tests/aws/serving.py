@@ -92,7 +92,7 @@ class Server:
         """A boto3 client; None is the account root."""
         key = key or self.access_key(user)
         config = botocore.config.Config(retries={"max_attempts": 0}, connect_timeout=10, read_timeout=30,
-                                        max_pool_connections=20)
+                                        max_pool_connections=20, parameter_validation=False)
         session = boto3.session.Session(aws_access_key_id=key[0], aws_secret_access_key=key[1], region_name=region)
         return session.client(service, endpoint_url=self.url, config=config, verify=getattr(self, "ca", None))
 
