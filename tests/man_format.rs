@@ -262,6 +262,7 @@ fn the_fields_stand_where_the_page_says() {
         size: 0x0a0b_0c0d_0e0f,
         flags: StateFlags { sparse: true },
         seals: 0x1234_5678,
+        epoch: 0x0102_0304_0506_0708,
     };
     let sealed = state.seal(&AeadKey::new(&key(3)));
     let at = |what| place(&tables["state"], what, 0);

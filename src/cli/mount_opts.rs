@@ -51,6 +51,8 @@ pub struct MountOptions {
     pub key_ttl: Option<Duration>,
     /// Another process has the keys.
     pub kms: Option<KmsAddress>,
+    /// Overwrite in place. Unsafe.
+    pub no_journal: bool,
     /// The keystore's folder.
     pub keystore: Option<PathBuf>,
     /// A file with the keystore's passphrase.
@@ -85,7 +87,7 @@ impl KmsAddress {
 }
 
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 26] = [
+const KNOWN: [(&str, &str); 27] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
@@ -133,6 +135,11 @@ const KNOWN: [(&str, &str); 26] = [
     (
         "kms=unix:PATH",
         "use the keys of the `envelopefs serve` on this socket, and open no keystore",
+    ),
+    (
+        "nojournal",
+        "UNSAFE, for measurements: overwrite in place; a power cut can destroy blocks that were \
+         synced long before",
     ),
     ("keystore=PATH", "as --keystore"),
     ("passphrase-file=FILE", "as --passphrase-file"),
@@ -215,6 +222,7 @@ impl MountOptions {
             ("idle", Some(value)) => self.idle = Some(time(&text, value)?),
             ("key-ttl", Some(value)) => self.key_ttl = Some(time(&text, value)?),
             ("kms", Some(value)) => self.kms = Some(KmsAddress::parse(value)?),
+            ("nojournal", None) => self.no_journal = true,
             ("keystore", Some(value)) => self.keystore = Some(path(&text, value)?),
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
             ("key-file", Some(value)) => self.key_file = Some(path(&text, value)?),
@@ -256,6 +264,7 @@ impl MountOptions {
             (self.exec, "exec", "noexec"),
             (self.suid, "suid", "nosuid"),
             (self.atime, "atime", "noatime"),
+            (self.no_journal.then_some(true), "nojournal", ""),
         ];
         for (flag, yes, no) in flags {
             if let Some(flag) = flag {

@@ -30,7 +30,7 @@ impl<B: Backing> Volume<B> {
             Ok(())
         });
         if let Err(error) = opened {
-            self.files.give_back(node);
+            self.done_with(&file);
             return Err(error);
         }
         Ok(self.files.add_handle(file, mode))
@@ -92,9 +92,23 @@ impl<B: Backing> Volume<B> {
             .acquire(node, write, || self.open_below(node, dir, name, write))
     }
 
+    /// One user less of an open file.
+    pub(super) fn done_with(&self, file: &Arc<OpenFile<B>>) {
+        self.files.give_back(file.node);
+        if let Some(engine) = &self.engine
+            && file.lingers()
+            && self.files.is_unused(file)
+        {
+            // Nobody has it open any more, and something of it waits: soon.
+            engine.queue(file);
+        }
+    }
+
     /// Closes a handle.
     pub fn release(&self, handle: HandleId) -> Result<()> {
-        self.files.release(handle)
+        let file = self.files.release(handle)?;
+        self.done_with(&file);
+        Ok(())
     }
 
     /// Whether any file is open.

@@ -77,7 +77,7 @@ impl<B: Backing> Volume<B> {
         // By way of the table of open files: whoever opens it meanwhile shares its lock.
         let file = self.acquire_at(dir, name, stat, true)?;
         let result = self.rewrap_open(&file, name, to);
-        self.files.give_back(file.node);
+        self.done_with(&file);
         result
     }
 

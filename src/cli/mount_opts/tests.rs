@@ -30,7 +30,7 @@ fn every_option_of_the_manual_is_taken() {
 fn what_mount_users_type() {
     let options = parse(
         "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,fsname=f,subtype=s,uid=1,\
-         gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l",
+         gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,nojournal",
     );
     let expected = MountOptions {
         read_only: Some(true),
@@ -53,6 +53,7 @@ fn what_mount_users_type() {
         passphrase_file: Some("/p".into()),
         key_file: Some("/f".into()),
         log: Some("/l".into()),
+        no_journal: true,
     };
     assert_eq!(options, expected);
 }
@@ -175,7 +176,7 @@ fn numbers_are_checked() {
 
 #[test]
 fn the_text_form_comes_back() {
-    let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,uid=1,gid=2,umask=27,idle=60s,\
+    let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,nojournal,uid=1,gid=2,umask=27,idle=60s,\
                key-ttl=0s,fsname=a\\,b\\\\,subtype=,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
     let options = parse(all);
     assert_eq!(options.to_text(), OsString::from(all));
