@@ -256,12 +256,7 @@ fn one_file<B: Backing>(open: impl Fn(&Kit) -> Volume<B>) {
                         let key = volume.volume_key_id();
                         // Another key, since one key takes 25 rotations on demand only.
                         if i % 80 == 79 {
-                            kit.kms
-                                .rotate_key_on_demand(
-                                    envelopefs::kms::Via::Volume,
-                                    &envelopefs::kms::KeyRef::Id(key),
-                                )
-                                .unwrap();
+                            kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
                         }
                         let report =
                             maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use envelopefs::backing::Rename;
-use envelopefs::kms::{KeyRef, Kms, Via};
+use envelopefs::kms::Kms;
 use envelopefs::maintain::{self, Silent, rewrap::RewrapOptions};
 use envelopefs::volume::{OpenOptions, VolumeError};
 use rand::rngs::SmallRng;
@@ -252,7 +252,7 @@ fn overwrite(world: &mut World, rng: &mut SmallRng, steps: usize, rewrap: Option
             && step % 10 == 5
         {
             let key = world.volume.volume_key_id();
-            let _ = kms.rotate_key_on_demand(Via::Volume, &KeyRef::Id(key));
+            let _ = kms.rotate_volume_key(&world.volume.id(), &key);
             maintain::rewrap::run(&world.volume, &RewrapOptions::default(), &Silent).unwrap();
             world.acknowledged();
             continue;

@@ -8,7 +8,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use envelopefs::backing::{Os, XattrMode};
-use envelopefs::kms::{KeyRef, Via};
 use envelopefs::maintain::{self, Silent, rewrap::RewrapOptions};
 use envelopefs::volume::{
     FallocateMode, JOURNAL_SIZE_LEAST, JournalMode, Kind, NodeId, OpenMode, OpenOptions, SetAttr,
@@ -190,9 +189,7 @@ fn go_on(volume: &Volume<Os>, kit: &Kit) {
     let dir = find(volume, DIRS[2]);
     volume.unlink(dir, b"removed later").unwrap();
     let key = volume.volume_key_id();
-    kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
-        .unwrap();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
     maintain::rewrap::run(volume, &RewrapOptions::default(), &Silent).unwrap();
 }
 
