@@ -174,6 +174,7 @@ tests! {
     header: 200_000,
     entries: 100_000,
     record: 500_000,
+    journal: 300_000,
     blob: 200_000,
     names: 100_000,
     words: 500_000,

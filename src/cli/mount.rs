@@ -293,7 +293,7 @@ fn recover_in_background(volume: &Arc<Volume<Os>>) -> Recovery {
         let work = move || match volume.recover(&|| !stop.load(Ordering::Relaxed)) {
             Ok(files) => tracing::info!(files, "recovered after a crash"),
             Err(error) => {
-                tracing::warn!(%error, "recovery after a crash; it goes on at the next mount")
+                tracing::warn!(%error, "recovery after a crash; it goes on at the next mount");
             }
         };
         let started = std::thread::Builder::new()

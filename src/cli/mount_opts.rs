@@ -18,6 +18,8 @@ const TIME_MAX: u64 = 365 * 24 * 3600;
 
 /// What the `-o` options say. `None`: not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+// As mount(8) has them: each is a word on its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct MountOptions {
     /// `ro` and `rw`.
     pub read_only: Option<bool>,

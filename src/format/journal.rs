@@ -54,7 +54,8 @@ impl JournalKey {
         )))
     }
 
-    fn tag(&self, bytes: &[u8]) -> [u8; RECORD_TAIL] {
+    /// Nonce and tag of what stands before them.
+    pub fn tag(&self, bytes: &[u8]) -> [u8; RECORD_TAIL] {
         let sealed = self.0.seal(bytes, &[], &mut []);
         let mut out = [0; RECORD_TAIL];
         out[..NONCE_LEN].copy_from_slice(&sealed.nonce);
@@ -353,7 +354,9 @@ impl JournalRecord {
             return Err(FormatError::Magic);
         }
         let len = u32::from_le_bytes(field(bytes, 8)?) as usize;
-        if (RECORD_HEAD + RECORD_TAIL..=JOURNAL_RECORD_MAX).contains(&len) && len % ALIGN == 0 {
+        if (RECORD_HEAD + RECORD_TAIL..=JOURNAL_RECORD_MAX).contains(&len)
+            && len.is_multiple_of(ALIGN)
+        {
             Ok(len)
         } else {
             Err(FormatError::Malformed("the length of a journal record"))

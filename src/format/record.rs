@@ -9,7 +9,8 @@ use crate::secret::Key256;
 /// The most bytes of a stored record.
 pub const RECORD_MAX: usize = 16 * 1024;
 
-/// The volume has a journal, and states that name an epoch: who doesn't know them would lose data.
+/// The volume was made by a program that knows journals, and states that name an epoch: who doesn't
+/// know them would lose data.
 pub const FEATURE_JOURNAL: u64 = 1;
 
 const FEATURES_KNOWN: u64 = FEATURE_JOURNAL;

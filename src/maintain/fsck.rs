@@ -280,13 +280,9 @@ impl<B: Backing> Run<'_, B> {
         };
         let mend = || self.volume.mend_dir_id(entry.dir, entry.stored);
         let (damage, done) = match found {
+            DirIdCheck::NoCopy if self.options.repair => return mend(),
             // A directory that is lost is met again, as one that can't be read.
-            DirIdCheck::Sound | DirIdCheck::Lost => return Ok(()),
-            DirIdCheck::NoCopy if self.options.repair => {
-                mend()?;
-                return Ok(());
-            }
-            DirIdCheck::NoCopy => return Ok(()),
+            DirIdCheck::Sound | DirIdCheck::Lost | DirIdCheck::NoCopy => return Ok(()),
             DirIdCheck::OnlyCopy => (
                 "its id is missing; there is a copy",
                 "its id was missing: restored from its copy",

@@ -158,7 +158,7 @@ impl<B: Backing> Volume<B> {
             VolumeError::NotFound => VolumeError::NoVolume("the directory".into()),
             other => other,
         })?;
-        let (mut record, secrets, volume_key, keys) = unlock(&control, &source)?;
+        let (record, secrets, volume_key, keys) = unlock(&control, &source)?;
         let lock = if options.read_only && !options.exclusive {
             None
         } else {
@@ -169,7 +169,7 @@ impl<B: Backing> Volume<B> {
         let mut journal = None;
         if !options.read_only {
             epoch = u64::from_le_bytes(random_array()).max(1);
-            let begun = begin(&control, (&mut record, &secrets), &left, epoch, &options)?;
+            let begun = begin(&control, (&record, &secrets), &left, epoch, &options)?;
             journal = begun;
         }
         let mode = match record.names {
@@ -493,17 +493,11 @@ impl Left {
 /// Begins a new epoch: an empty journal, then a mark that says so.
 fn begin<B: Backing>(
     control: &Control<'_, B>,
-    (record, secrets): (&mut VolumeRecord, &VolumeSecrets),
+    (record, secrets): (&VolumeRecord, &VolumeSecrets),
     left: &Left,
     epoch: u64,
     options: &OpenOptions,
 ) -> Result<Option<Journal<B>>> {
-    if record.features & FEATURE_JOURNAL == 0 {
-        // A volume from before there were journals.
-        record.features |= FEATURE_JOURNAL;
-        record.generation += 1;
-        control.write_record(record, secrets)?;
-    }
     let journal = if options.journal == JournalMode::Off {
         None
     } else {

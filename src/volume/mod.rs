@@ -190,7 +190,10 @@ impl<B: Backing> Volume<B> {
     fn path_hint(&self, node: NodeId) -> Vec<u8> {
         const MOST: usize = 1024;
         let parts = self.stored_path(node).unwrap_or_default();
-        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        let parts: Vec<&[u8]> = parts
+            .iter()
+            .map(crate::backing::EntryName::as_bytes)
+            .collect();
         let path = parts.join(&b'/');
         if path.len() <= MOST { path } else { Vec::new() }
     }

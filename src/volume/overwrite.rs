@@ -30,7 +30,10 @@ fn blocks_size(size: u64) -> Result<u64> {
 /// Time in ticks of the coarse clock: what the kernel stamps files with.
 fn tick() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    (now.tv_sec as u64).wrapping_mul(1_000_000_000) + now.tv_nsec as u64
+    now.tv_sec
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec)
+        .cast_unsigned()
 }
 
 impl<B: Backing> Volume<B> {
@@ -207,32 +210,7 @@ impl<B: Backing> Volume<B> {
                 resize,
                 extents,
             );
-            let mut pending: Vec<(BlockIndex, Pending)> = Vec::new();
-            for page in &pages {
-                let group = page.group();
-                let first = plan.first.max(group.first_block());
-                let after = plan.last.next().min(GroupIndex(group.0 + 1).first_block());
-                let from = (first.0 - plan.first.0) as usize * PAGE;
-                let last = BlockIndex(after.0 - 1);
-                let to = (last.0 - plan.first.0) as usize * PAGE + last.len_in(plan.new_size);
-                let at = record.extent(first.data_at().0, &cipher[from..to]);
-                let (_, place) = first.place();
-                let places = place..place + (after.0 - first.0) as usize;
-                let (entries_at, entries) = page.span(places);
-                record.extent(entries_at, entries);
-                for i in 0..after.0 - first.0 {
-                    let block = BlockIndex(first.0 + i);
-                    pending.push((
-                        block,
-                        Pending {
-                            sequence: 0,
-                            at: (at + i as usize * PAGE) as u64,
-                            len: block.len_in(plan.new_size),
-                            entry: page.get(place + i as usize).ok().flatten(),
-                        },
-                    ));
-                }
-            }
+            let pending = put_blocks(&mut record, &plan, &pages, cipher);
             if let Some(bytes) = &state_bytes {
                 record.extent(STATE_AT as u64, bytes);
             }
@@ -595,4 +573,40 @@ impl<B: Backing> Volume<B> {
 
 fn head_id(core: &Core) -> Result<crate::format::FileId> {
     core.file_id().ok_or(VolumeError::Stale)
+}
+
+/// Puts the blocks of a write and their entries into a record; what they are in it.
+fn put_blocks(
+    record: &mut RecordBuilder,
+    plan: &Plan,
+    pages: &[EntryPage],
+    cipher: &[u8],
+) -> Vec<(BlockIndex, Pending)> {
+    let mut pending: Vec<(BlockIndex, Pending)> = Vec::new();
+    for page in pages {
+        let group = page.group();
+        let first = plan.first.max(group.first_block());
+        let after = plan.last.next().min(GroupIndex(group.0 + 1).first_block());
+        let from = (first.0 - plan.first.0) as usize * PAGE;
+        let last = BlockIndex(after.0 - 1);
+        let to = (last.0 - plan.first.0) as usize * PAGE + last.len_in(plan.new_size);
+        let at = record.extent(first.data_at().0, &cipher[from..to]);
+        let (_, place) = first.place();
+        let places = place..place + (after.0 - first.0) as usize;
+        let (entries_at, entries) = page.span(places);
+        record.extent(entries_at, entries);
+        for i in 0..after.0 - first.0 {
+            let block = BlockIndex(first.0 + i);
+            pending.push((
+                block,
+                Pending {
+                    sequence: 0,
+                    at: (at + i as usize * PAGE) as u64,
+                    len: block.len_in(plan.new_size),
+                    entry: page.get(place + i as usize).ok().flatten(),
+                },
+            ));
+        }
+    }
+    pending
 }

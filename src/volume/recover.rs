@@ -78,7 +78,7 @@ impl<B: Backing> Volume<B> {
         let found = match layout {
             Layout::Empty => Found::empty(),
             Layout::Inline { .. } => self.look_inline(file, page, head, doubtful)?,
-            Layout::Blocks { size } => match self.old_inline(page, head) {
+            Layout::Blocks { size } => match Self::old_inline(page, head) {
                 Some(inline) => Found::inline(inline),
                 None => self.look_at_blocks(file, head, size, doubtful)?,
             },
@@ -111,7 +111,7 @@ impl<B: Backing> Volume<B> {
     }
 
     /// The bytes of an inline file that was about to outgrow its page, when they are still there.
-    fn old_inline(&self, page: &[u8], head: &Head) -> Option<Vec<u8>> {
+    fn old_inline(page: &[u8], head: &Head) -> Option<Vec<u8>> {
         let size = usize::try_from(head.state.size).ok()?;
         if !(1..=INLINE_MAX).contains(&size) {
             return None;
@@ -133,7 +133,7 @@ impl<B: Backing> Volume<B> {
             if doubtful || !cut {
                 return Ok(Found::inline(inline));
             }
-        } else if let Some(inline) = self.old_inline(page, head) {
+        } else if let Some(inline) = Self::old_inline(page, head) {
             return Ok(Found::inline(inline));
         } else if doubtful {
             return Ok(Found::empty());

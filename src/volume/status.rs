@@ -40,6 +40,8 @@ impl Counters {
 
 /// The state of an open volume.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+// Each is a fact on its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct VolumeStatus {
     /// The volume's identity.
     pub volume_id: String,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use envelopefs::format::{KeyRole, SLOT_LEN, STATIC_LEN, Slot, VolumeId, WrappedKey};
+use envelopefs::format::journal::{
+    JournalHeader, JournalKey, RECORD_TAIL, RecordBuilder, RecordKind, Resize,
+};
+use envelopefs::format::{FileId, KeyRole, Mark, SLOT_LEN, STATIC_LEN, Slot, VolumeId, WrappedKey};
 use envelopefs::names::{DirId, NameMode, Names, Stored};
 use envelopefs::secret::Key256;
 
@@ -43,6 +46,63 @@ fn piece(bytes: &[u8]) -> Vec<u8> {
 
 fn pieces(all: &[&[u8]]) -> Vec<u8> {
     all.iter().flat_map(|bytes| piece(bytes)).collect()
+}
+
+/// A header, records and a mark, without their tags.
+fn journal() -> Vec<(&'static str, u8, Vec<u8>)> {
+    let secret = |byte: u8| Key256::init(|key| key.fill(byte));
+    let volume = VolumeId([0x76; 16]);
+    let keys = JournalKey::derive(&secret(12), &volume, 5);
+    let header = JournalHeader {
+        volume,
+        epoch: 5,
+        generation: 2,
+        tail: 4096,
+        sequence: 7,
+        length: 1 << 20,
+        previous: 3,
+    };
+    let record = |kind, resize, bodies: &[(u64, &[u8])]| {
+        let of = (&FileId([1; 16]), 99, &b"AAAA/BBBB"[..]);
+        let mut record = RecordBuilder::new(Vec::new(), kind, of, resize, bodies.len());
+        for (offset, body) in bodies {
+            record.extent(*offset, body);
+        }
+        let mut bytes = record.seal(&keys, 5, 7);
+        bytes.truncate(bytes.len() - RECORD_TAIL);
+        bytes
+    };
+    let entry = [&[7; 28][..], &[0, 0, 1, 0]].concat();
+    let offered = [&entry[..], &100_u32.to_le_bytes()].concat();
+    let change: [(u64, &[u8]); 2] = [(4096, &[5; 300]), (1024, &entry)];
+    let mark = Mark {
+        in_use: true,
+        epoch: 5,
+        generation: 4,
+        journal: true,
+        crashed: vec![3, 4],
+    };
+    let mark = mark.seal(&secret(13));
+    vec![
+        ("header", 4, header.seal(&keys)[..80].to_vec()),
+        (
+            "change",
+            5 + 8,
+            record(RecordKind::Change, Resize::AtLeast(8192), &change),
+        ),
+        (
+            "cut",
+            5 + 8,
+            record(RecordKind::Change, Resize::Exactly(5000), &change[1..]),
+        ),
+        ("done", 5 + 8, record(RecordKind::Done, Resize::Keep, &[])),
+        (
+            "offer",
+            5 + 8,
+            record(RecordKind::Offer, Resize::Keep, &[(8192, &offered)]),
+        ),
+        ("mark", 6, mark[..mark.len() - 32].to_vec()),
+    ]
 }
 
 /// The inputs that come of the golden volumes: target, name, bytes.
@@ -83,6 +143,9 @@ pub fn made(world: &World) -> Vec<(&'static str, String, Vec<u8>)> {
         add("record", volume, [&[0], &record[..]].concat());
         let body = &record[16..record.len() - 32];
         add("record", &format!("{volume}-body"), [&[1], body].concat());
+    }
+    for (name, mode, bytes) in journal() {
+        add("journal", name, [&[mode], &bytes[..]].concat());
     }
     for (blob, _) in world.known_blobs() {
         add("blob", "volume-key", blob.to_vec());

@@ -17,10 +17,11 @@ pub use world::World;
 pub type Target = fn(&World, &[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("header", |_, data| records::header(data)),
     ("entries", |_, data| records::entries(data)),
     ("record", |_, data| records::record(data)),
+    ("journal", |_, data| records::journal(data)),
     ("blob", records::blob),
     ("names", |_, data| naming::names(data)),
     ("words", |_, data| naming::words(data)),
