@@ -181,4 +181,7 @@ tests! {
     volume_control: 20_000,
     volume_tree: 20_000,
     volume_file: 100_000,
+    sigv4: 200_000,
+    request: 20_000,
+    policy: 200_000,
 }

@@ -4,6 +4,7 @@ The clients come from PyPI into $ENVELOPEFS_TEST_TOOLS/aws (target/tools/aws). T
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -22,6 +23,9 @@ def _with_clients():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
     venv = pathlib.Path(os.environ.get("ENVELOPEFS_TEST_TOOLS", target / "tools")) / "aws"
     python, mark = venv / "bin" / "python3", venv / "installed"
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(venv.parent / "aws.lock", "w")  # two scripts may start at once; the lock goes with the process image
+    fcntl.flock(lock, fcntl.LOCK_EX)
     if not mark.exists() or mark.read_text() != "\n".join(CLIENTS):
         print("installing", *CLIENTS, flush=True)
         if subprocess.run([sys.executable, "-m", "venv", "--clear", venv], stdout=subprocess.DEVNULL).returncode:

@@ -197,6 +197,7 @@ pub fn made(world: &World) -> Vec<(&'static str, String, Vec<u8>)> {
     }
     names(world, &mut add);
     words(&mut add);
+    serving(&mut add);
     all
 }
 
@@ -316,4 +317,68 @@ fn words(add: &mut Add<'_>) {
     for (name, text) in texts {
         add("words", name, text.to_vec());
     }
+}
+
+/// What clients of the key manager send.
+fn serving(add: &mut Add<'_>) {
+    let signed = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/kms/aws4_request, \
+                  SignedHeaders=host;x-amz-date, Signature=";
+    let signed = format!("{signed}{}", "5d".repeat(32));
+    let target: &[u8] = b"TrentService.Encrypt";
+    let name: &[u8] = b"x-amz-target";
+    let all = signed.replace("x-amz-date,", "x-amz-date;x-amz-target,");
+    let parts = [all.as_bytes(), name, target, b"/", b"", b"{}"];
+    add(
+        "sigv4",
+        "kms",
+        [&pieces(&parts[..5])[..], parts[5]].concat(),
+    );
+    let parts = [
+        signed.as_bytes(),
+        b"user-agent".as_slice(),
+        b"x y",
+        b"/a/../b%20c",
+        b"b=%31&a=2",
+    ];
+    add("sigv4", "path-and-query", pieces(&parts));
+    let member = |members: &str| format!("{{\"KeyId\":\"KEY\"{members}}}").into_bytes();
+    for (operation, members) in [
+        (
+            "Encrypt",
+            r#","Plaintext":"aGk=","EncryptionContext":{"a":"b"},"GrantTokens":["t"],"DryRun":false"#,
+        ),
+        (
+            "Decrypt",
+            r#","CiphertextBlob":"aGk=","EncryptionAlgorithm":"SYMMETRIC_DEFAULT""#,
+        ),
+        ("GenerateDataKey", r#","KeySpec":"AES_256""#),
+        (
+            "CreateGrant",
+            r#","GranteePrincipal":"arn:aws:iam::000000000000:user/a","Operations":["Encrypt"],"Constraints":{"EncryptionContextSubset":{"a":"b"}}"#,
+        ),
+        ("TagResource", r#","Tags":[{"TagKey":"a","TagValue":"b"}]"#),
+        ("ListGrants", r#","Limit":5,"Marker":"x""#),
+        (
+            "PutKeyPolicy",
+            r#","Policy":"{\"Version\":\"2012-10-17\",\"Statement\":[]}""#,
+        ),
+        (
+            "GetParametersForImport",
+            r#","WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048""#,
+        ),
+    ] {
+        let number = envelopefs::kms::api::OPERATIONS
+            .iter()
+            .position(|name| *name == operation);
+        let number = number.expect("an operation") as u8;
+        add(
+            "request",
+            operation,
+            [&[number][..], &member(members)].concat(),
+        );
+    }
+    let default = envelopefs::kms::policy::default_policy("111122223333");
+    add("policy", "default", default.into_bytes());
+    let conditions = r#"{"Version":"2012-10-17","Statement":[{"Sid":"s","Effect":"Deny","NotPrincipal":{"AWS":["arn:aws:iam::111122223333:user/alice","111122223333"]},"NotAction":"kms:De*","Resource":["*","arn:aws:kms:*:111122223333:key/${aws:username}*"],"Condition":{"StringLike":{"kms:EncryptionContext:app":["o?e","${aws:username, 'x'}"]},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["a","app"]},"NumericLessThanIfExists":{"kms:RotationPeriodInDays":"365"},"DateGreaterThan":{"aws:CurrentTime":"2015-01-01T00:00:00Z"},"IpAddress":{"aws:SourceIp":["192.0.2.0/24","2001:db8::/32"]},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"},"Bool":{"kms:MultiRegion":false},"Null":{"kms:ViaService":"true"}}},{"Effect":"Allow","Principal":"*","Action":["kms:*"],"Resource":"*"}]}"#;
+    add("policy", "conditions", conditions.as_bytes().to_vec());
 }
