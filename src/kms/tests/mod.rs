@@ -2,11 +2,14 @@
 
 mod aliases;
 mod blobs;
+mod deletion;
+mod grants;
 #[cfg(feature = "aws-lc")]
 mod imports;
 #[cfg(feature = "aws-lc")]
 mod key_pairs;
 mod names;
+mod regions;
 mod rotation;
 mod sharing;
 mod short;
