@@ -9,6 +9,8 @@ mod imports;
 #[cfg(feature = "aws-lc")]
 mod key_pairs;
 mod names;
+#[cfg(not(feature = "aws-lc"))]
+mod no_key_pairs;
 mod regions;
 mod rotation;
 mod sharing;
