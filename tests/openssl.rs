@@ -2,6 +2,8 @@
 //! verifies or decrypts.
 #![cfg(feature = "aws-lc")]
 
+mod cli_support;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -356,4 +358,56 @@ fn openssl_opens_what_a_data_key_pair_is_for() {
     assert!(openssl(dir, words));
     let public = kms::unbase64(&made["PublicKey"]);
     assert_eq!(fs::read(dir.join("pub.der")).unwrap(), public);
+}
+
+/// The command line, with the words of the AWS one.
+#[test]
+fn a_public_key_goes_out_and_what_was_sealed_with_it_comes_back() {
+    let place = cli_support::Place::new();
+    place.ok(["keystore", "init"]);
+    let kms = |words: &str| place.ok(["kms"].into_iter().chain(words.split_whitespace()));
+    let new_key = |words: &str| {
+        let made = kms(&format!(
+            "create-key {words} --query KeyMetadata.KeyId --output text"
+        ));
+        made.trim().to_owned()
+    };
+    let public = |key: &str| {
+        let text = kms(&format!(
+            "get-public-key --key-id {key} --query PublicKey --output text"
+        ));
+        let text = serde_json::Value::String(text.trim().to_owned());
+        fs::write(place.path("pub.der"), kms::unbase64(&text)).unwrap();
+    };
+    let dir = place.path(".");
+
+    let key = new_key("--key-spec RSA_2048 --key-usage ENCRYPT_DECRYPT");
+    public(&key);
+    fs::write(place.path("plain"), "sealed outside").unwrap();
+    assert!(openssl(
+        &dir,
+        "pkeyutl -encrypt -pubin -keyform DER -inkey pub.der -in plain -out cipher \
+         -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256",
+    ));
+    let opened = kms(&format!(
+        "decrypt --key-id {key} --encryption-algorithm RSAES_OAEP_SHA_256 \
+         --ciphertext-blob fileb://cipher --query Plaintext --output text"
+    ));
+    assert_eq!(opened.trim(), kms::base64(b"sealed outside"));
+
+    let key = new_key("--key-spec ECC_NIST_P384 --key-usage SIGN_VERIFY");
+    public(&key);
+    let signed = kms(&format!(
+        "sign --key-id {key} --signing-algorithm ECDSA_SHA_384 --message fileb://plain \
+         --query Signature --output text"
+    ));
+    let signature = serde_json::Value::String(signed.trim().to_owned());
+    fs::write(place.path("sig"), kms::unbase64(&signature)).unwrap();
+    let words = "dgst -sha384 -keyform DER -verify pub.der -signature sig plain";
+    assert!(openssl(&dir, words));
+    let valid = kms(&format!(
+        "verify --key-id {key} --signing-algorithm ECDSA_SHA_384 --message fileb://plain \
+         --signature fileb://sig --query SignatureValid"
+    ));
+    assert_eq!(valid.trim(), "true");
 }

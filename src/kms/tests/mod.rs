@@ -10,6 +10,8 @@ mod imports;
 mod key_pairs;
 mod migration;
 mod names;
+#[cfg(not(feature = "aws-lc"))]
+mod no_key_pairs;
 mod processes;
 mod regions;
 mod rotation;
