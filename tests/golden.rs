@@ -20,7 +20,7 @@ use std::sync::Arc;
 use envelopefs::backing::{Kind, Os, XattrMode};
 use envelopefs::crypto::sha256;
 use envelopefs::format::NameEncoding;
-use envelopefs::kms::{self, KeyRef, Kms, ProtectorInput, Via};
+use envelopefs::kms::{self, Kms, ProtectorInput};
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{CreateOptions, Holder, NodeId, OpenMode, OpenOptions, SetAttr, Volume};
@@ -158,8 +158,8 @@ fn this_program_reads_the_golden_volumes() {
         let report = maintain::fsck::run(&volume, &Silent).unwrap();
         assert!(report.is_clean(), "{name}: {:?}", report.damaged);
         // Still so after their keys went to new material.
-        let key = KeyRef::from(volume.volume_key_id());
-        kms.rotate_key_on_demand(Via::Volume, &key).unwrap();
+        let (id, key) = (volume.id(), volume.volume_key_id());
+        kms.rotate_volume_key(&id, &key).unwrap();
         let done = maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
         assert!(done.failed.is_empty() && done.rewrapped > 0, "{done:?}");
         volume.close().unwrap();
@@ -307,11 +307,11 @@ fn fill(volume: &Volume<Os>, kms: &Kms) {
     }
 
     // All so far goes to the second slot, under new material; what follows is under a third.
-    let key = KeyRef::from(volume.volume_key_id());
-    kms.rotate_key_on_demand(Via::Volume, &key).unwrap();
+    let (id, key) = (volume.id(), volume.volume_key_id());
+    kms.rotate_volume_key(&id, &key).unwrap();
     let done = maintain::rewrap::run(volume, &RewrapOptions::default(), &Silent).unwrap();
     assert!(done.failed.is_empty() && done.rewrapped > 10, "{done:?}");
-    kms.rotate_key_on_demand(Via::Volume, &key).unwrap();
+    kms.rotate_volume_key(&id, &key).unwrap();
     make(dir, b"after-rotation", &[(0, pattern(6000, 18))], None);
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envelopefs::backing::Os;
-use envelopefs::kms::api::CreateKey;
-use envelopefs::kms::{KeyId, KeyRef, Via};
+use envelopefs::kms::api::CreateKeyRequest;
+use envelopefs::kms::{KeyId, KeyRef};
 use envelopefs::maintain::Silent;
 use envelopefs::maintain::rewrap::{self, RewrapOptions};
 use envelopefs::volume::{NodeId, OpenMode, OpenOptions, Volume, VolumeError, inspect};
@@ -26,9 +26,15 @@ fn cipher_files(kit: &Kit) -> Vec<Vec<u8>> {
     files.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// Makes a customer-managed key.
+fn new_key(kit: &Kit) -> KeyId {
+    let made = kit.kms.owner().create_key(&CreateKeyRequest::default());
+    made.unwrap().key_metadata.key_id
+}
+
 /// Moves the volume to a customer-managed key: the service's own can't be disabled.
 fn customer_key(kit: &Kit, volume: &Volume<Os>) -> KeyId {
-    let key = kit.kms.create_key(&CreateKey::default()).unwrap().key_id;
+    let key = new_key(kit);
     let options = RewrapOptions {
         to_key: Some(key),
         ..RewrapOptions::default()
@@ -82,9 +88,7 @@ fn rotate_and_rewrap_touch_headers_only() {
         })
         .collect();
     let key = volume.volume_key_id();
-    kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
-        .unwrap();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
     assert_eq!(
         cipher_files(&kit),
         before,
@@ -156,7 +160,7 @@ fn rewrap_to_another_key_frees_the_old_one() {
     let volume = kit.open();
     make_with(&volume, "file", &pattern(5000, 1));
     let old = customer_key(&kit, &volume);
-    let to = kit.kms.create_key(&CreateKey::default()).unwrap().key_id;
+    let to = new_key(&kit);
     let options = RewrapOptions {
         to_key: Some(to),
         ..RewrapOptions::default()
@@ -167,7 +171,7 @@ fn rewrap_to_another_key_frees_the_old_one() {
     make_with(&volume, "later", b"later");
     volume.close().unwrap();
     drop(volume);
-    kit.kms.disable_key(&KeyRef::Id(old)).unwrap();
+    kit.kms.owner().disable_key(&old.into()).unwrap();
     let volume = kit.open();
     assert!(read_all(&volume, "file").unwrap() == pattern(5000, 1));
     assert_eq!(read_all(&volume, "later").unwrap(), b"later");
@@ -196,7 +200,7 @@ fn a_disabled_key_cuts_off_and_an_enabled_one_heals() {
     volume.on_cut_off(Box::new(move |nodes| told.lock().extend_from_slice(nodes)));
 
     let key = KeyRef::Id(key);
-    kit.kms.disable_key(&key).unwrap();
+    kit.kms.owner().disable_key(&(&key).into()).unwrap();
     let refused = |result: Result<_, VolumeError>| matches!(result, Err(VolumeError::Key(_)));
     assert!(
         refused(volume.open_file(&ME, node, OpenMode::READ).map(drop)),
@@ -232,7 +236,7 @@ fn a_disabled_key_cuts_off_and_an_enabled_one_heals() {
         "no new data key"
     );
 
-    kit.kms.enable_key(&key).unwrap();
+    kit.kms.owner().enable_key(&(&key).into()).unwrap();
     assert_eq!(volume.read(open, 0, &mut buf).unwrap(), 6, "heals at once");
     assert_eq!(&buf, b"before");
     volume.write(new, 0, b"x", false).unwrap();

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use envelopefs::backing::{Os, Rename, Time};
-use envelopefs::kms::{KeyRef, Via};
 use envelopefs::maintain::Silent;
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume};
@@ -32,8 +31,8 @@ fn census(volume: &Volume<Os>) -> RewrapReport {
 }
 
 fn rotate(kit: &Kit, volume: &Volume<Os>) {
-    let key = KeyRef::Id(volume.volume_key_id());
-    kit.kms.rotate_key_on_demand(Via::Volume, &key).unwrap();
+    let key = volume.volume_key_id();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
 }
 
 /// What file `i` holds, in `len` bytes.

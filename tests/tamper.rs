@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use envelopefs::kms::{KeyRef, Via};
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{NodeId, OpenMode, OpenOptions, SetAttr, VolumeError};
@@ -88,9 +87,7 @@ fn every_byte_of_both_slots_after_a_rewrap() {
     let content = pattern(100, 3);
     make_with(&volume, "file", &content);
     let key = volume.volume_key_id();
-    kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
-        .unwrap();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
     maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
     volume.close().unwrap();
     drop(volume);
@@ -448,9 +445,7 @@ fn a_forged_record_is_not_made_authentic_by_a_rewrap() {
     let volume = kit.open();
     make_with(&volume, "file", b"content");
     let key = volume.volume_key_id();
-    kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
-        .unwrap();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
     assert!(volume.rewrap_volume_key(&key).unwrap());
     volume.close().unwrap();
     drop(volume);
@@ -465,9 +460,7 @@ fn a_torn_slot_is_rewrapped_again() {
     let volume = kit.open();
     make_with(&volume, "file", b"content");
     let key = volume.volume_key_id();
-    kit.kms
-        .rotate_key_on_demand(Via::Volume, &KeyRef::Id(key))
-        .unwrap();
+    kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
     let run = || maintain::rewrap::run(&volume, &RewrapOptions::default(), &Silent).unwrap();
     assert_eq!(run().rewrapped, 1);
     // The end of slot B, with its MAC, never reached the disk.

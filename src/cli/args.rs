@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::audit::AuditCommand;
 use super::keystore::KeystoreCommand;
 use super::kms::KmsCommand;
+use super::serve::ServeArgs;
 use super::unlock::KeystoreArgs;
 use super::{exit, mount_opts};
 
@@ -93,6 +95,15 @@ pub enum Command {
     /// Manage and use CMKs: the operations of AWS KMS, with its flags and answers
     #[command(subcommand)]
     Kms(KmsCommand),
+
+    /// Let others use the keys: the protocol of AWS KMS over HTTP and a Unix socket
+    ///
+    /// The AWS command line and the AWS SDKs work with it (--endpoint-url).
+    Serve(ServeArgs),
+
+    /// Show the audit log: who used which key for what; verify that it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
 
     /// Print the completions for a shell
     Completions(CompletionsArgs),

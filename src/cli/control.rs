@@ -20,7 +20,7 @@ use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
-use crate::kms::{KeyRef, Kms, Via};
+use crate::kms::KeyRef;
 use crate::maintain::rewrap::RewrapOptions;
 use crate::volume::{Volume, VolumeStatus};
 
@@ -110,7 +110,6 @@ pub fn call<T: DeserializeOwned>(mountpoint: &Path, request: &Request) -> Result
 /// The daemon's side.
 pub struct Service {
     volume: Arc<Volume<Os>>,
-    kms: Arc<Kms>,
     mountpoint: PathBuf,
     cipher_dir: PathBuf,
     /// Who may ask for more than the status, root aside.
@@ -120,16 +119,10 @@ pub struct Service {
 
 impl Service {
     /// Answers for a volume that is about to be mounted.
-    pub fn new(
-        volume: Arc<Volume<Os>>,
-        kms: Arc<Kms>,
-        cipher_dir: PathBuf,
-        mountpoint: PathBuf,
-    ) -> Self {
+    pub fn new(volume: Arc<Volume<Os>>, cipher_dir: PathBuf, mountpoint: PathBuf) -> Self {
         let owner = rustix::process::geteuid().as_raw();
         Self {
             volume,
-            kms,
             mountpoint,
             cipher_dir,
             owner,
@@ -174,14 +167,12 @@ impl Service {
     }
 
     fn status(&self) -> MountStatus {
-        let usable = self
-            .kms
-            .check_usable(Via::Volume, &self.volume.volume_key_id());
+        let usable = self.volume.check_key();
         MountStatus {
             mounted: true,
             mountpoint: shown(&self.mountpoint),
             cipher_dir: shown(&self.cipher_dir),
-            keystore: shown(self.kms.dir()),
+            keystore: self.volume.key_source().place(),
             pid: std::process::id(),
             key_state: usable
                 .err()
@@ -192,7 +183,7 @@ impl Service {
     }
 
     fn rotate(&self) -> Result<Rotated> {
-        rotate::rotate(&self.kms, &self.volume)
+        rotate::rotate(&self.volume)
     }
 
     fn rewrap(
@@ -209,7 +200,7 @@ impl Service {
             ));
         }
         let to_key = match to_key {
-            Some(name) => Some(self.kms.resolve(&name.parse::<KeyRef>()?)?),
+            Some(name) => Some(self.volume.key_source().resolve(&name.parse::<KeyRef>()?)?),
             None => None,
         };
         let options = RewrapOptions {

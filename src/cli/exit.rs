@@ -1,11 +1,13 @@
 //! The exit codes: one table that the program, `--help` and the man pages share.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
 
 use crate::format::FormatError;
 use crate::fuse::FuseError;
 use crate::kms::KmsError;
+use crate::serve::ServeError;
 use crate::volume::VolumeError;
 
 /// How a command ended.
@@ -29,10 +31,14 @@ pub enum Exit {
     Busy,
     /// This build, this kernel or this volume format can't do it.
     NotSupported,
+    /// `kms`: the command line is wrong; AWS's code.
+    AwsUsage,
+    /// `kms`: the key manager refused the operation; AWS's code.
+    AwsService,
 }
 
 /// Each code with the words that the manual gives it.
-const TABLE: [(Exit, u8, &str); 9] = [
+const TABLE: [(Exit, u8, &str); 11] = [
     (Exit::Ok, 0, "success"),
     (
         Exit::Damage,
@@ -69,6 +75,16 @@ const TABLE: [(Exit, u8, &str); 9] = [
         Exit::NotSupported,
         8,
         "not supported by this build, kernel or volume format",
+    ),
+    (
+        Exit::AwsUsage,
+        252,
+        "kms: wrong usage, as of the AWS command line",
+    ),
+    (
+        Exit::AwsService,
+        254,
+        "kms: the key manager refused the operation, as of the AWS command line",
     ),
 ];
 
@@ -141,6 +157,18 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 
+/// The exit that a command line asks for which is not understood (or which asks for help): `kms`
+/// has the code of the AWS command line.
+pub fn of_command_line(error: &clap::Error, words: impl Iterator<Item = OsString>) -> Exit {
+    if error.exit_code() == 0 {
+        return Exit::Ok;
+    }
+    let mut words = words.skip_while(|word| word.to_string_lossy().starts_with('-'));
+    // An option of the keystore may stand before the command, with its value.
+    let is_kms = words.by_ref().take(3).any(|word| word == "kms");
+    if is_kms { Exit::AwsUsage } else { Exit::Usage }
+}
+
 /// The exit that an error asks for: the first cause in the chain that has a code of its own.
 pub fn of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(of_cause).unwrap_or(Exit::Failure)
@@ -161,6 +189,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<FormatError>() {
         return of_format(error);
+    }
+    if let Some(error) = cause.downcast_ref::<ServeError>() {
+        return of_serve(error);
     }
     if let Some(io) = cause.downcast_ref::<std::io::Error>() {
         return of_io(io);
@@ -208,6 +239,17 @@ fn of_fuse(error: &FuseError) -> Option<Exit> {
         FuseError::Device { .. } | FuseError::NoHelper { .. } => Some(Exit::NotSupported),
         FuseError::Option { .. } => Some(Exit::Usage),
         _ => None,
+    }
+}
+
+fn of_serve(error: &ServeError) -> Option<Exit> {
+    match error {
+        ServeError::Nowhere | ServeError::NeedsTls(_) | ServeError::Certificate { .. } => {
+            Some(Exit::Usage)
+        }
+        ServeError::NoTls => Some(Exit::NotSupported),
+        ServeError::InUse(_) => Some(Exit::Busy),
+        ServeError::Io { source, .. } => of_io(source),
     }
 }
 

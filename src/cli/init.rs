@@ -14,7 +14,7 @@ use super::target::named;
 use super::unlock::{self, Environment, KeystoreArgs};
 use crate::backing::Os;
 use crate::format::NameEncoding;
-use crate::kms::{self, KeyId, KeyRef, Kms, Via};
+use crate::kms::{self, KeyId, KeyRef, Kms};
 use crate::volume::{CreateOptions, Volume};
 
 /// The service-managed key of volumes that name no other.
@@ -106,6 +106,6 @@ fn choose_key(kms: &Kms, name: Option<&str>) -> Result<KeyId> {
         return Ok(kms.service_key(SERVICE_KEY)?);
     };
     let key = kms.resolve(&name.parse::<KeyRef>()?)?;
-    kms.check_usable(Via::Volume, &key)?;
+    kms.check_volume_key(&key)?;
     Ok(key)
 }

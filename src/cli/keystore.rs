@@ -1,10 +1,14 @@
 //! `envelopefs keystore`: make a keystore, show it, change what opens it.
 
+mod access_key;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+
+use access_key::AccessKeyCommand;
 
 use super::output;
 use crate::kms::{CreateOptions, KeystoreStatus, Kms, ProtectorInfo, ProtectorInput};
@@ -22,6 +26,9 @@ pub enum KeystoreCommand {
     /// Change what opens the keystore
     #[command(subcommand)]
     Protector(ProtectorCommand),
+    /// Make, list and delete the access keys of network clients of `envelopefs serve`
+    #[command(subcommand)]
+    AccessKey(AccessKeyCommand),
 }
 
 /// What can be done with protectors.
@@ -108,6 +115,7 @@ pub struct Access<'a> {
 pub fn run(command: KeystoreCommand, access: &Access<'_>) -> Result<()> {
     match command {
         KeystoreCommand::Init(args) => init(args, access),
+        KeystoreCommand::AccessKey(command) => access_key::run(command, &(access.open)()?),
         KeystoreCommand::Status(args) => {
             let status = Kms::status(access.dir)?;
             if args.json {

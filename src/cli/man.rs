@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::args::{Cli, ManArgs};
 use super::exit::{self, Exit};
-use super::{logging, mount_opts, unlock};
+use super::{logging, mount_opts, serve, unlock};
 
 /// Writes the pages into a directory.
 pub fn run(args: &ManArgs) -> Result<Exit> {
@@ -84,6 +84,12 @@ fn page(command: &Command, name: &str, related: &[&str], out: &mut Vec<u8>) -> i
         writeln!(out, "{}", escape(text))?;
         definitions(out, mount_opts::table())?;
         fstab(out)?;
+    }
+    if name == "envelopefs-serve" {
+        for (title, text) in serve::MANUAL {
+            section(out, title)?;
+            writeln!(out, "{}", escape(text))?;
+        }
     }
     section(out, "EXIT STATUS")?;
     let codes: Vec<(String, &str)> = exit::table()

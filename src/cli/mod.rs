@@ -1,6 +1,7 @@
 //! Words ⇄ calls: the command line, its prompts, progress bars and exit codes.
 
 mod args;
+mod audit;
 mod cat;
 mod completions;
 mod control;
@@ -26,6 +27,7 @@ mod reader;
 mod remount;
 mod rewrap;
 mod rotate;
+mod serve;
 mod status;
 mod target;
 mod terminal;
@@ -40,6 +42,8 @@ use clap::Parser;
 use args::{Cli, Command};
 use exit::Exit;
 use unlock::{Environment, KeystoreArgs, Source};
+
+use crate::kms::{Clock, SystemClock};
 
 /// Runs the program with the arguments of this process.
 ///
@@ -59,7 +63,7 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 // Nobody is left to tell when the message can't be printed.
                 let _ = error.print();
-                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+                return exit::of_command_line(&error, std::env::args_os().skip(1)).into();
             }
         }
     };
@@ -76,9 +80,11 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     let keystore = &cli.keystore;
-    // A mount has a log of its own.
-    if !matches!(cli.command, Command::Mount(_)) {
-        logging::start(&logging::LogTarget::Command)?;
+    match cli.command {
+        // A mount has a log of its own.
+        Command::Mount(_) => {}
+        Command::Serve(_) => logging::start(&logging::LogTarget::Stderr)?,
+        _ => logging::start(&logging::LogTarget::Command)?,
     }
     match cli.command {
         Command::Init(args) => init::run(&args, keystore),
@@ -97,9 +103,21 @@ fn run(cli: Cli) -> Result<Exit> {
             kms::run(command, &|| unlock::open(keystore))?;
             Ok(Exit::Ok)
         }
+        Command::Serve(args) => serve::run(args, &|| unlock::open(keystore)),
+        Command::Audit(command) => run_audit(command, keystore),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
+}
+
+fn run_audit(command: audit::AuditCommand, args: &KeystoreArgs) -> Result<Exit> {
+    let access = audit::Access {
+        keystore: &unlock::keystore_path(args, &Environment::real())?,
+        open: &|| unlock::open(args),
+        file_id: &inspect::file_id,
+        now: SystemClock.now(),
+    };
+    audit::run(command, &access)
 }
 
 fn run_keystore(command: keystore::KeystoreCommand, args: &KeystoreArgs) -> Result<Exit> {

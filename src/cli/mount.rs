@@ -14,7 +14,7 @@ use super::args::MountArgs;
 use super::control::Service;
 use super::exit::{Exit, failure, usage};
 use super::logging::{self, LogTarget};
-use super::mount_opts::MountOptions;
+use super::mount_opts::{KmsAddress, MountOptions};
 use super::open::Opening;
 use super::target;
 use super::unlock::{self, KeystoreArgs};
@@ -22,6 +22,7 @@ use super::{daemon, helper, remount};
 use crate::backing::Os;
 use crate::fuse::mountpoint::{Unmount, is_stale};
 use crate::fuse::{self, Control, FuseError, Mount, Unmounter};
+use crate::serve::RemoteKeys;
 use crate::volume::{JournalMode, Volume};
 
 /// All that a mount needs to know, from the flags and the `-o` options together.
@@ -156,27 +157,26 @@ impl MountPlan {
         let _ = rustix::thread::set_name(c"envelopefs");
         raise_open_files();
         self.resolve_places()?;
-        let kms = Arc::new(unlock::open(&self.keystore)?);
-        let volume = Arc::new(
-            Opening {
-                cipher_dir: &self.cipher_dir,
-                read_only: self.read_only(),
-                purpose: "mount",
-                mountpoint: Some(&self.mountpoint),
-                key_ttl: self.options.key_ttl,
-                access_times: self.options.atime != Some(false),
-                exclusive: false,
-                journal: if self.options.no_journal {
-                    JournalMode::Off
-                } else {
-                    JournalMode::Background
-                },
-            }
-            .open(Arc::clone(&kms))?,
-        );
+        let opening = Opening {
+            cipher_dir: &self.cipher_dir,
+            read_only: self.read_only(),
+            purpose: "mount",
+            mountpoint: Some(&self.mountpoint),
+            key_ttl: self.options.key_ttl,
+            access_times: self.options.atime != Some(false),
+            exclusive: false,
+            journal: if self.options.no_journal {
+                JournalMode::Off
+            } else {
+                JournalMode::Background
+            },
+        };
+        let volume = Arc::new(match &self.options.kms {
+            None => opening.open(Arc::new(unlock::open(&self.keystore)?))?,
+            Some(KmsAddress::Unix(path)) => opening.open(Arc::new(RemoteKeys::new(path)?))?,
+        });
         let service = Arc::new(Service::new(
             Arc::clone(&volume),
-            kms,
             self.cipher_dir.clone(),
             self.mountpoint.clone(),
         ));
@@ -206,6 +206,9 @@ impl MountPlan {
     /// Makes both paths absolute, and refuses a mount point in the volume's own directory.
     fn resolve_places(&mut self) -> Result<()> {
         self.cipher_dir = target::cipher_dir(&self.cipher_dir)?;
+        if let Some(KmsAddress::Unix(path)) = &mut self.options.kms {
+            *path = std::path::absolute(&*path)?;
+        }
         match self.mountpoint.canonicalize() {
             // A dead mount of ours is cleared away by the mount.
             Ok(full) if full.is_dir() || is_stale(&full) => self.mountpoint = full,

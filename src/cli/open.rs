@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::target::named;
 use crate::backing::Os;
-use crate::kms::Kms;
+use crate::kms::KeySource;
 use crate::volume::{Holder, JournalMode, OpenOptions, Volume};
 
 /// How a command opens a volume.
@@ -55,7 +55,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Opens the volume.
-    pub fn open(&self, kms: Arc<Kms>) -> Result<Volume<Os>> {
+    pub fn open<S: KeySource + ?Sized>(&self, keys: Arc<S>) -> Result<Volume<Os>> {
         let place = || self.cipher_dir.display().to_string();
         let mut backing = Os::open(self.cipher_dir).with_context(place)?;
         if self.access_times {
@@ -76,6 +76,6 @@ impl<'a> Opening<'a> {
             journal: self.journal,
             ..defaults
         };
-        Volume::open(backing, kms, options).map_err(|error| named(error, self.cipher_dir))
+        Volume::open(backing, keys, options).map_err(|error| named(error, self.cipher_dir))
     }
 }

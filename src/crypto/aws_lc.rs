@@ -3,7 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hkdf, hmac};
 
-use super::{CryptoError, NONCE_LEN, TAG_LEN};
+use super::{CryptoError, HmacHash, NONCE_LEN, TAG_LEN};
 
 pub(crate) struct Gcm(LessSafeKey);
 
@@ -57,14 +57,37 @@ impl Gcm {
     }
 }
 
-pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for part in parts {
-        context.update(part);
+pub(crate) struct HmacSha256(hmac::Key);
+
+impl HmacSha256 {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.sign().as_ref());
-    out
+
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(part);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}
+
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    HmacSha256::new(key).tag(parts)
+}
+
+pub(crate) fn hmac(hash: HmacHash, key: &[u8], message: &[u8]) -> Vec<u8> {
+    let algorithm = match hash {
+        HmacHash::Sha224 => hmac::HMAC_SHA224,
+        HmacHash::Sha256 => hmac::HMAC_SHA256,
+        HmacHash::Sha384 => hmac::HMAC_SHA384,
+        HmacHash::Sha512 => hmac::HMAC_SHA512,
+    };
+    let key = hmac::Key::new(algorithm, key);
+    hmac::sign(&key, message).as_ref().to_vec()
 }
 
 pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut [u8]) {

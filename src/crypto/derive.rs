@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::backend;
-use crate::secret::{Key256, Secret};
+use crate::secret::{Key256, Secret, same_bytes};
 
 /// HKDF-SHA-256 (RFC 5869) of a key: `salt`, and `info` as the parts put together.
 ///
@@ -17,13 +17,14 @@ pub fn hkdf_sha256<const N: usize>(key: &Key256, salt: &[u8], info: &[&[u8]]) ->
 ///
 /// `N` is at most 64.
 pub fn kbkdf_hmac_sha256<const N: usize>(key: &Key256, fixed: &[&[u8]]) -> Secret<N> {
+    let prf = backend::HmacSha256::new(key.expose());
     Secret::init(|out| {
         for (counter, piece) in (1u32..).zip(out.chunks_mut(32)) {
             let counter = counter.to_be_bytes();
             let mut input: Vec<&[u8]> = Vec::with_capacity(fixed.len() + 1);
             input.push(&counter);
             input.extend_from_slice(fixed);
-            let block = Zeroizing::new(backend::hmac_sha256(key.expose(), &input));
+            let block = Zeroizing::new(prf.tag(&input));
             piece.copy_from_slice(&block[..piece.len()]);
         }
     })
@@ -36,11 +37,14 @@ pub fn mac(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
     backend::hmac_sha256(key.expose(), parts)
 }
 
+/// HMAC-SHA-256 under a key of any length, for protocols that make their keys themselves.
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    backend::hmac_sha256(key, parts)
+}
+
 /// Whether `tag` is the HMAC-SHA-256 of the parts; compares in constant time.
 pub fn mac_matches(key: &Key256, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
-    let expected = backend::hmac_sha256(key.expose(), parts);
-    let difference = expected.iter().zip(tag).fold(0u8, |d, (a, b)| d | (a ^ b));
-    std::hint::black_box(difference) == 0
+    same_bytes(&backend::hmac_sha256(key.expose(), parts), tag)
 }
 
 /// SHA-256 (FIPS 180-4) over the parts put together.

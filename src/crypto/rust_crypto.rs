@@ -3,9 +3,9 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use hmac::{Hmac, Mac};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
-use super::{CryptoError, NONCE_LEN, TAG_LEN};
+use super::{CryptoError, HmacHash, NONCE_LEN, TAG_LEN};
 
 pub(crate) struct Gcm(Aes256Gcm);
 
@@ -47,13 +47,40 @@ impl Gcm {
     }
 }
 
-pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac =
-        <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
-    for part in parts {
-        mac.update(part);
+/// What HMAC doesn't refuse.
+const ANY: &str = "HMAC takes any key length";
+
+pub(crate) struct HmacSha256(Hmac<Sha256>);
+
+impl HmacSha256 {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(<Hmac<Sha256> as KeyInit>::new_from_slice(key).expect(ANY))
     }
-    mac.finalize().into_bytes().into()
+
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    HmacSha256::new(key).tag(parts)
+}
+
+pub(crate) fn hmac(hash: HmacHash, key: &[u8], message: &[u8]) -> Vec<u8> {
+    fn tag<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
+        let mac = <M as KeyInit>::new_from_slice(key).expect(ANY);
+        mac.chain_update(message).finalize().into_bytes().to_vec()
+    }
+    match hash {
+        HmacHash::Sha224 => tag::<Hmac<Sha224>>(key, message),
+        HmacHash::Sha256 => tag::<Hmac<Sha256>>(key, message),
+        HmacHash::Sha384 => tag::<Hmac<Sha384>>(key, message),
+        HmacHash::Sha512 => tag::<Hmac<Sha512>>(key, message),
+    }
 }
 
 pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut [u8]) {

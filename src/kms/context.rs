@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::api::wire::violation;
 use super::error::{KmsError, Result};
 
 /// Bytes of keys and values that a context may have in all, as in AWS KMS.
@@ -36,6 +39,13 @@ impl EncryptionContext {
         self.0.is_empty()
     }
 
+    /// Whether each of its pairs is in `other` too.
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.0
+            .iter()
+            .all(|(key, value)| other.0.get(key) == Some(value))
+    }
+
     /// The bytes that a tag covers: the pairs sorted by key, each string after its length
     /// (32 bits, little-endian). Two different contexts never have the same bytes.
     pub fn canonical(&self) -> Vec<u8> {
@@ -66,6 +76,26 @@ impl EncryptionContext {
             )));
         }
         Ok(())
+    }
+}
+
+impl Serialize for EncryptionContext {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for EncryptionContext {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let context = Self(Option::deserialize(from)?.unwrap_or_default());
+        context.check().map_err(|_| {
+            violation(
+                "",
+                "EncryptionContext",
+                &format!("Member must have at most {LIMIT} bytes of keys and values"),
+            )
+        })?;
+        Ok(context)
     }
 }
 

@@ -57,6 +57,57 @@ pub enum KmsError {
     /// The key exists, but not for this caller or purpose.
     #[error("{0}")]
     AccessDenied(String),
+    /// The key's state does not allow the operation.
+    #[error("{0}")]
+    InvalidState(String),
+    /// The key is of another usage, or does not know the algorithm.
+    #[error("{0}")]
+    InvalidKeyUsage(String),
+    /// The operation would have succeeded; it was a dry run.
+    #[error("The request would have succeeded, but the DryRun option is set.")]
+    DryRun,
+    /// A grant token that this keystore did not give.
+    #[error("The grant token is not valid.")]
+    InvalidGrantToken,
+    /// No grant of that id.
+    #[error("{0}")]
+    InvalidGrantId(String),
+    /// Key material that isn't the one the key had before.
+    #[error("{0}")]
+    IncorrectKeyMaterial(String),
+    /// The import token's time is over.
+    #[error("The import token has expired.")]
+    ExpiredImportToken,
+    /// An import token of another key or wrapping key, or a changed one.
+    #[error("The import token is not valid for this key and this key material.")]
+    InvalidImportToken,
+    /// A MAC that isn't the message's.
+    #[error("The MAC does not match the message.")]
+    InvalidMac,
+    /// A signature that isn't the message's.
+    #[error("The signature does not match the message.")]
+    InvalidSignature,
+    /// A key policy that can't be read, or that locks its author out.
+    #[error("{0}")]
+    MalformedPolicy(String),
+    /// Tags outside the rules.
+    #[error("{0}")]
+    Tag(String),
+    /// Something else is under way.
+    #[error("{0}")]
+    Conflict(String),
+    /// There are no custom key stores here.
+    #[error("{0}")]
+    CustomKeyStoreNotFound(String),
+    /// A request whose JSON is none, or has members of the wrong kind.
+    #[error("{0}")]
+    Serialization(String),
+    /// No operation of that name.
+    #[error("{0} is no operation of this service")]
+    UnknownOperation(String),
+    /// The operation could not be recorded, and so was refused.
+    #[error("the operation was refused because it could not be recorded: {0}")]
+    Unrecorded(String),
     /// A quota is used up.
     #[error("{0}")]
     LimitExceeded(String),
@@ -129,6 +180,22 @@ pub enum KmsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The key manager of another process does not answer.
+    #[error("no answer from the key manager on {}: {why} (is `envelopefs serve` running?)", .place.display())]
+    Unreachable {
+        /// Its socket.
+        place: PathBuf,
+        /// What was seen.
+        why: String,
+    },
+    /// An exception of the key manager of another process that has no kind of its own here.
+    #[error("{code}: {message}")]
+    Remote {
+        /// Its name.
+        code: String,
+        /// What it said.
+        message: String,
+    },
     /// The database failed.
     #[error("the keystore's database failed: {0}")]
     Database(rusqlite::Error),
@@ -137,7 +204,7 @@ pub enum KmsError {
 impl KmsError {
     /// The exception's name in AWS KMS. What concerns the keystore itself, which AWS never shows,
     /// is `KMSInternalException`.
-    pub fn aws_name(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "NotFoundException",
             // AWS does not tell a missing key from a forbidden one here.
@@ -152,6 +219,22 @@ impl KmsError {
             Self::Validation(_) => "ValidationException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::UnsupportedOperation(_) => "UnsupportedOperationException",
+            Self::InvalidState(_) => "KMSInvalidStateException",
+            Self::InvalidKeyUsage(_) => "InvalidKeyUsageException",
+            Self::DryRun => "DryRunOperationException",
+            Self::InvalidGrantToken => "InvalidGrantTokenException",
+            Self::InvalidGrantId(_) => "InvalidGrantIdException",
+            Self::IncorrectKeyMaterial(_) => "IncorrectKeyMaterialException",
+            Self::ExpiredImportToken => "ExpiredImportTokenException",
+            Self::InvalidImportToken => "InvalidImportTokenException",
+            Self::InvalidMac => "KMSInvalidMacException",
+            Self::InvalidSignature => "KMSInvalidSignatureException",
+            Self::MalformedPolicy(_) => "MalformedPolicyDocumentException",
+            Self::Tag(_) => "TagException",
+            Self::Conflict(_) => "ConflictException",
+            Self::CustomKeyStoreNotFound(_) => "CustomKeyStoreNotFoundException",
+            Self::Serialization(_) => "SerializationException",
+            Self::UnknownOperation(_) => "UnknownOperationException",
             Self::Busy => "DependencyTimeoutException",
             Self::NoKeystore { .. }
             | Self::KeystoreExists { .. }
@@ -162,8 +245,50 @@ impl KmsError {
             | Self::NotPrivate { .. }
             | Self::Version { .. }
             | Self::Damaged(_)
+            | Self::Unrecorded(_)
             | Self::Io { .. }
+            | Self::Unreachable { .. }
+            | Self::Remote { .. }
             | Self::Database(_) => "KMSInternalException",
+        }
+    }
+
+    /// The error behind an exception that another process answered.
+    pub fn from_wire(code: &str, message: String) -> Self {
+        // Behind a '#' where a namespace stands before it.
+        match code.rsplit('#').next().unwrap_or(code) {
+            "NotFoundException" => Self::NotFound(message),
+            "AccessDeniedException" => Self::AccessDenied(message),
+            "DisabledException" => Self::Disabled {
+                arn: match message.strip_suffix(" is disabled") {
+                    Some(arn) => arn.trim_end_matches('.').to_owned(),
+                    None => message,
+                },
+            },
+            "KMSInvalidStateException" => Self::InvalidState(message),
+            "InvalidCiphertextException" => Self::InvalidCiphertext,
+            "InvalidKeyUsageException" => Self::InvalidKeyUsage(message),
+            "DryRunOperationException" => Self::DryRun,
+            "LimitExceededException" => Self::LimitExceeded(message),
+            "UnsupportedOperationException" => Self::UnsupportedOperation(message),
+            "ValidationException" => Self::Validation(message),
+            other => Self::Remote {
+                code: other.to_owned(),
+                message,
+            },
+        }
+    }
+
+    /// The exception's message.
+    pub fn message(&self) -> String {
+        self.to_string()
+    }
+
+    /// The status of an HTTP answer with this exception.
+    pub fn http_status(&self) -> u16 {
+        match self.code() {
+            "KMSInternalException" | "DependencyTimeoutException" => 500,
+            _ => 400,
         }
     }
 

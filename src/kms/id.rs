@@ -33,6 +33,14 @@ impl KeyId {
         }
     }
 
+    /// A new random id of a multi-Region key.
+    pub fn random_multi_region() -> Self {
+        Self {
+            bytes: crypto::random_array(),
+            multi_region: true,
+        }
+    }
+
     /// The id's 16 bytes.
     pub fn bytes(&self) -> &[u8; 16] {
         &self.bytes
@@ -56,6 +64,12 @@ impl fmt::Display for KeyId {
             write!(f, "{byte:02x}")?;
         }
         Ok(())
+    }
+}
+
+impl serde::Serialize for KeyId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -108,6 +122,22 @@ impl MaterialId {
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl serde::Serialize for MaterialId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl FromStr for MaterialId {
+    type Err = KmsError;
+
+    fn from_str(text: &str) -> Result<Self, KmsError> {
+        from_hex(text)
+            .map(Self)
+            .ok_or_else(|| KmsError::Validation(format!("'{text}' is no key material id")))
     }
 }
 

@@ -4,55 +4,73 @@
 //! are wrapped under its current material, and the wrapped form names key and material, so that a
 //! rotation changes nothing for what was wrapped before.
 //!
-//! - [`api`]: requests and answers, named as in AWS KMS, on [`Kms`];
-//! - `data_key`: the same for volumes, whose keys never lie outside [`crate::secret::Secret`];
+//! - [`api`]: requests and answers, named as in AWS KMS, on [`Client`];
+//! - `client`: the one gate, for every operation of every caller; `access`: rights by policy and
+//!   grants, `state`: which operation is allowed in which key state; `audit`: the record;
+//! - `volumes`: what volumes need, whose keys never lie outside [`crate::secret::Secret`];
+//! - [`KeySource`]: the same for a volume that need not know whether the keystore is in its process;
 //! - `store`: the durable state, `cache`: keys in memory, `wrap`: the `CiphertextBlob`'s cryptography;
-//! - `state`: which operation is allowed in which key state.
-//!
-//! Every use of a key passes [`Kms::authorize`], the one place that says who may do what.
+//! - `key_pair`: what key pairs and HMAC keys do, `import_token`: what comes back with an import;
+//! - `maintain`: what happens to keys by itself.
 
+mod access;
+mod access_keys;
 pub mod api;
+pub mod audit;
 mod cache;
+mod caller;
+mod client;
 mod clock;
 mod context;
-mod data_key;
 mod error;
 mod id;
+mod import_token;
+pub mod iso8601;
+mod key_pair;
+mod maintain;
+pub mod policy;
 mod reference;
+mod source;
+mod spec;
 mod state;
 mod store;
+mod usage;
+mod volumes;
+mod words;
 mod wrap;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use access_keys::{AccessKey, AccessKeyInfo, NewAccessKey};
+pub use caller::{Caller, Principal, Region, Source};
+pub use client::{Call, Client};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use context::EncryptionContext;
-pub use data_key::DataKey;
 pub use error::{KmsError, Result};
 pub use id::{KeyId, MaterialId};
+pub use maintain::Maintained;
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
-pub use state::{KeyManager, KeySpec, KeyState, KeyUsage, Operation, Origin, RotationType};
-pub use store::{ProtectorInfo, ProtectorInput, ProtectorKind};
+pub use source::{KeySource, Requester, VolumeKeys};
+pub use spec::{
+    EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,
+    MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,
+};
+pub use state::{KeyState, Operation};
+pub use store::{GrantConstraints, MaterialState, ProtectorInfo, ProtectorInput, ProtectorKind};
+
+pub use volumes::{DataKey, volume_context};
 
 use cache::{Cache, CachedKey};
-use state::Class;
-use store::{KeyRow, Store};
+use reference::key_arn;
+use store::{Place, Store};
+use usage::Usage;
 
 /// On-demand rotations that a customer-managed key may have, as in AWS KMS.
 const ON_DEMAND_LIMIT: u32 = 25;
 const SETTING_ACCOUNT: &str = "account-id";
 const SETTING_REGION: &str = "region";
 const SETTING_ON_DEMAND_LIMIT: &str = "on-demand-rotation-limit";
-
-/// On whose behalf a key is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// A user's, directly.
-    User,
-    /// A volume's. Service-managed keys work through volumes only.
-    Volume,
-}
 
 /// What a keystore is told when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +123,16 @@ impl Default for CreateOptions {
 /// Open it after the last `fork`: neither the database's locks nor key bytes pass to a child.
 pub struct Kms {
     store: Store,
+    usage: Arc<Usage>,
     cache: Cache,
     clock: Arc<dyn Clock>,
     account_id: String,
-    region: String,
+    region: Region,
+    owner: Caller,
+    log: audit::Log,
+    /// Takes the log's place in tests.
+    #[cfg(test)]
+    recorder: std::sync::OnceLock<Arc<dyn audit::Recorder>>,
 }
 
 impl Kms {
@@ -157,20 +181,30 @@ impl Kms {
     ) -> Result<Self> {
         let kms = Self::with_store(Store::open(dir, unlock)?, clock)?;
         // Keys can be used before they are rotated; the next one to open tries again.
-        if let Err(error) = kms.rotate_due(kms.now()) {
-            tracing::warn!("could not rotate the keys that are due: {error}");
+        if let Err(error) = kms.maintain() {
+            tracing::warn!("could not do what is due for some keys: {error}");
         }
         Ok(kms)
     }
 
     fn with_store(store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
         let (account_id, region) = store.read(identity)?;
+        let usage = Arc::new(Usage::default());
+        let region: Region = region.parse().map_err(|_| {
+            KmsError::Damaged(format!("the setting {SETTING_REGION} is '{region}'"))
+        })?;
+        let log = audit::Log::open(&store, clock.now(), audit::Limits::default())?;
         Ok(Self {
-            cache: Cache::new(&store)?,
+            cache: Cache::new(&store, &account_id, &usage)?,
+            usage,
+            log,
             store,
             clock,
+            owner: Caller::new(Principal::Root, &account_id, region),
             account_id,
             region,
+            #[cfg(test)]
+            recorder: std::sync::OnceLock::new(),
         })
     }
 
@@ -209,9 +243,72 @@ impl Kms {
         &self.account_id
     }
 
-    /// The Region in ARNs.
-    pub fn region(&self) -> &str {
-        &self.region
+    /// The Region of callers that name none.
+    pub fn region(&self) -> Region {
+        self.region
+    }
+
+    /// A caller in the default Region.
+    pub fn caller(&self, principal: Principal) -> Caller {
+        Caller::new(principal, &self.account_id, self.region)
+    }
+
+    /// The key manager as `caller` sees it.
+    pub fn client<'a>(&'a self, caller: &'a Caller) -> Client<'a> {
+        Client::new(self, caller)
+    }
+
+    /// The key manager as the account root sees it, in the default Region.
+    pub fn owner(&self) -> Client<'_> {
+        self.client(&self.owner)
+    }
+
+    /// The uid that owns the keystore's directory: its processes are the account root.
+    ///
+    /// # Errors
+    /// [`KmsError::Io`].
+    pub fn owner_uid(&self) -> Result<u32> {
+        use std::os::unix::fs::MetadataExt;
+        let dir = self.dir();
+        std::fs::metadata(dir)
+            .map(|meta| meta.uid())
+            .map_err(KmsError::io("look at", dir))
+    }
+
+    fn recorder(&self) -> &dyn audit::Recorder {
+        #[cfg(test)]
+        if let Some(recorder) = self.recorder.get() {
+            return &**recorder;
+        }
+        &self.log
+    }
+
+    #[cfg(test)]
+    fn set_recorder(&self, recorder: Arc<dyn audit::Recorder>) -> bool {
+        self.recorder.set(recorder).is_ok()
+    }
+
+    /// Writes to the keystore how far this process's part of the audit log has come. Who lives long
+    /// does it now and then; it is done at the end as well.
+    ///
+    /// # Errors
+    /// [`KmsError::Io`], [`KmsError::Database`], [`KmsError::Busy`].
+    pub fn anchor_audit(&self) -> Result<()> {
+        self.log.anchor(&self.store, self.now())
+    }
+
+    #[cfg(test)]
+    fn break_audit(&self) {
+        self.log.break_it();
+    }
+
+    /// Verifies the audit log of all processes.
+    ///
+    /// # Errors
+    /// What keeps it from being read; what is wrong with it is in the report.
+    pub fn verify_audit(&self) -> Result<audit::Report> {
+        let sql = self.store.connect()?;
+        audit::verify(&self.dir().join(audit::DIR), &sql, self.store.sealer())
     }
 
     /// The time by the keystore's clock.
@@ -256,103 +353,124 @@ impl Kms {
         self.store.remove_protector(id)
     }
 
-    /// A key's ARN.
+    /// A key's ARN: in the default Region when it is there, or else where it is.
     pub fn key_arn(&self, id: &KeyId) -> String {
-        self.arn(Resource::Key(*id))
+        let place = self.default_place(id);
+        let place = self.place_anywhere(&place).unwrap_or(place);
+        key_arn(&place, &self.account_id)
     }
 
-    fn arn(&self, resource: Resource) -> String {
-        Arn {
-            region: self.region.clone(),
-            account: self.account_id.clone(),
-            resource,
-        }
-        .to_string()
-    }
-
-    /// The key that a user means. It exists.
+    /// The key that a user means: in the default Region, unless an ARN says another. It exists.
     ///
     /// # Errors
     /// [`KmsError::NotFound`].
     pub fn resolve(&self, key: &KeyRef) -> Result<KeyId> {
-        match self.local(key)? {
-            Resource::Key(id) => self.cached(&id).map(|_| id),
+        let (region, resource) = match key {
+            KeyRef::Id(id) => (self.region, Resource::Key(*id)),
+            KeyRef::Alias(name) => (self.region, Resource::Alias(name.clone())),
+            KeyRef::Arn(arn) if arn.account != self.account_id => {
+                return Err(KmsError::NotFound(format!(
+                    "{arn} is not in this keystore (account {})",
+                    self.account_id
+                )));
+            }
+            KeyRef::Arn(arn) => (arn.region.parse()?, arn.resource.clone()),
+        };
+        let place = match resource {
+            Resource::Key(id) => Place { region, id },
             Resource::Alias(name) => self
-                .alias_target(&name)?
-                .ok_or_else(|| self.no_alias(&name)),
+                .alias_target(region, &name)?
+                .ok_or_else(|| self.no_alias(region, &name))?,
+        };
+        match self.lookup(&place, self.now())? {
+            Some(_) => Ok(place.id),
+            None => Err(self.no_key(&place)),
         }
     }
 
-    /// As [`Kms::resolve`], for operations that change a key: they take no alias.
-    fn resolve_key(&self, key: &KeyRef) -> Result<KeyId> {
-        match self.local(key)? {
-            Resource::Key(id) => self.cached(&id).map(|_| id),
-            Resource::Alias(name) => Err(KmsError::NotFound(format!(
-                "Invalid keyId '{name}': this operation takes a key id or key ARN, no alias"
-            ))),
+    fn default_place(&self, id: &KeyId) -> Place {
+        Place {
+            region: self.region,
+            id: *id,
         }
     }
 
-    /// What a reference points to, once it is known to be of this account and Region.
-    fn local(&self, key: &KeyRef) -> Result<Resource> {
-        match key {
-            KeyRef::Id(id) => Ok(Resource::Key(*id)),
-            KeyRef::Alias(name) => Ok(Resource::Alias(name.clone())),
-            KeyRef::Arn(arn) if arn.region != self.region || arn.account != self.account_id => {
-                Err(KmsError::NotFound(format!(
-                    "{arn} is not in this keystore (account {}, Region {})",
-                    self.account_id, self.region
-                )))
-            }
-            KeyRef::Arn(arn) => Ok(arn.resource.clone()),
+    /// Where a key is that is known by its id: in the given Region, or else its primary's or any.
+    fn place_anywhere(&self, place: &Place) -> Result<Place> {
+        let region = self
+            .store
+            .read(|sql| store::region_of(sql, &place.id, place.region))?;
+        region
+            .map(|region| Place { region, ..*place })
+            .ok_or_else(|| self.no_key(place))
+    }
+
+    /// A key that is known by its id.
+    fn cached_anywhere(&self, id: &KeyId) -> Result<Arc<CachedKey>> {
+        let now = self.now();
+        let place = self.default_place(id);
+        if let Some(key) = self.lookup(&place, now)? {
+            return Ok(key);
         }
+        let place = self.place_anywhere(&place)?;
+        self.lookup(&place, now)?.ok_or_else(|| self.no_key(&place))
     }
 
-    /// A key as it stands now.
-    fn cached(&self, id: &KeyId) -> Result<Arc<CachedKey>> {
-        self.cache
-            .get(self.store.sealer(), id)?
-            .ok_or_else(|| self.no_key(id))
-    }
-
-    fn no_key(&self, id: &KeyId) -> KmsError {
-        KmsError::NotFound(format!("Key '{}' does not exist", self.key_arn(id)))
-    }
-
-    /// A key that `operation` is allowed on.
-    fn authorized(&self, via: Via, operation: Operation, id: &KeyId) -> Result<Arc<CachedKey>> {
-        let key = self.cached(id)?;
-        self.authorize(via, operation, &key.row)?;
-        Ok(key)
-    }
-
-    /// Whether `via` may do `operation` on a key: the one gate.
-    fn authorize(&self, via: Via, operation: Operation, key: &KeyRow) -> Result<()> {
-        if key.manager == KeyManager::Service && via == Via::User {
-            let arn = || self.key_arn(&key.id);
-            match operation.class() {
-                Class::Reading => {}
-                Class::Cryptographic => {
-                    return Err(KmsError::AccessDenied(format!(
-                        "{} is managed by envelopefs: it works through volumes only",
-                        arn()
-                    )));
-                }
-                Class::Management if operation == Operation::RotateKeyOnDemand => {
-                    return Err(KmsError::UnsupportedOperation(format!(
-                        "{} is managed by envelopefs: 'envelopefs rotate' on its volume rotates it",
-                        arn()
-                    )));
-                }
-                Class::Management => {
-                    return Err(KmsError::AccessDenied(format!(
-                        "{} is managed by envelopefs: {operation} is not for its users",
-                        arn()
-                    )));
-                }
-            }
+    /// A key as it stands now, once what is due for it was done; `None` when there is none.
+    fn lookup(&self, place: &Place, now: Timestamp) -> Result<Option<Arc<CachedKey>>> {
+        let key = self.cache.get(self.store.sealer(), place)?;
+        let Some(found) = &key else {
+            return Ok(None);
+        };
+        let passed = |date: Option<Timestamp>| date.is_some_and(|date| date <= now);
+        if !passed(found.ends) && !passed(found.rotates) {
+            return Ok(key);
         }
-        key.state.allows(operation, || self.key_arn(&key.id))
+        match self.maintain() {
+            Ok(_) => {}
+            Err(error) if passed(found.ends) => return Err(error),
+            // A key can be used before it is rotated; the next use tries again.
+            Err(error) => tracing::warn!("could not rotate the keys that are due: {error}"),
+        }
+        self.cache.get(self.store.sealer(), place)
+    }
+
+    /// The key that an alias points to.
+    fn alias_target(&self, region: Region, name: &AliasName) -> Result<Option<Place>> {
+        self.store
+            .read(|sql| store::alias_target(sql, region, name))
+    }
+
+    fn no_alias(&self, region: Region, name: &AliasName) -> KmsError {
+        KmsError::NotFound(format!(
+            "Alias arn:aws:kms:{region}:{}:{name} is not found.",
+            self.account_id
+        ))
+    }
+
+    fn no_key(&self, place: &Place) -> KmsError {
+        KmsError::NotFound(format!(
+            "Key '{}' does not exist",
+            key_arn(place, &self.account_id)
+        ))
+    }
+
+    /// The principal that this process is.
+    ///
+    /// # Errors
+    /// [`KmsError::Io`].
+    pub fn local_principal(&self) -> Result<Principal> {
+        let uid = rustix::process::geteuid().as_raw();
+        Ok(Principal::of_uid(uid, self.owner_uid()?))
+    }
+}
+
+impl Drop for Kms {
+    fn drop(&mut self) {
+        // Only what GetKeyLastUsage says would be older.
+        if let Err(error) = self.usage.write(&self.store) {
+            tracing::debug!("could not write down the last uses of keys: {error}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::error::{KmsError, Result};
 use super::id::KeyId;
+use super::store::Place;
 
 /// Aliases under this prefix are the service's own.
 pub const SERVICE_PREFIX: &str = "alias/envelopefs/";
@@ -86,6 +87,11 @@ impl fmt::Display for Arn {
             Resource::Alias(name) => write!(f, "{name}"),
         }
     }
+}
+
+/// A key's ARN.
+pub(super) fn key_arn(place: &Place, account: &str) -> String {
+    format!("arn:aws:kms:{}:{account}:key/{}", place.region, place.id)
 }
 
 /// A key as users name it.

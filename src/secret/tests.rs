@@ -38,9 +38,40 @@ fn comparison_sees_one_bit() {
 }
 
 #[test]
+fn long_secrets_keep_their_bytes_and_are_wiped() {
+    let bytes: Vec<u8> = (0..SecretBytes::MAX).map(|i| i as u8 | 1).collect();
+    for len in [0, 1, 64, 65, 2400, SecretBytes::MAX] {
+        let secret = SecretBytes::copy_of(&bytes[..len]).unwrap();
+        assert_eq!(secret.expose(), &bytes[..len]);
+        assert!(secret.same_as(&SecretBytes::copy_of(&bytes[..len]).unwrap()));
+    }
+    let mut changed = bytes.clone();
+    changed[SecretBytes::MAX - 1] ^= 1;
+    let one = SecretBytes::copy_of(&bytes).unwrap();
+    assert!(!one.same_as(&SecretBytes::copy_of(&changed).unwrap()));
+    assert!(!one.same_as(&SecretBytes::copy_of(&bytes[1..]).unwrap()));
+    assert!(SecretBytes::copy_of(&[bytes, vec![0]].concat()).is_none());
+    // A slot that held a long secret is all zeros for the next.
+    drop(one);
+    let slots: Vec<_> = (0..100)
+        .map(|_| arena::Slot::<{ arena::LONG }>::take())
+        .collect();
+    assert!(
+        slots
+            .iter()
+            .all(|slot| slot.bytes().iter().all(|byte| *byte == 0))
+    );
+}
+
+#[test]
 fn secrets_are_locked_and_left_out_of_dumps() {
     let secret = Key256::init(|b| b.fill(3));
-    let address = std::ptr::from_ref(secret.expose()) as usize;
+    locked_and_not_dumped(std::ptr::from_ref(secret.expose()) as usize);
+    let long = SecretBytes::copy_of(&[3; 2400]).unwrap();
+    locked_and_not_dumped(long.expose().as_ptr() as usize);
+}
+
+fn locked_and_not_dumped(address: usize) {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut inside = false;
     let mut flags = None;

@@ -13,7 +13,7 @@ use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
 use super::journal::replay::{FileReplay, Found, Offers, Replays};
 use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
-use super::keys::{DataKeys, is_current, key_of, volume_context};
+use super::keys::{DataKeys, is_current, key_of};
 use super::nodes::Nodes;
 use super::open_file::{OpenFile, OpenFiles};
 use super::record_io::{CONTROL_DIR, Control, Holder, TARGETS};
@@ -27,7 +27,7 @@ use crate::format::{
     FEATURE_JOURNAL, FileId, Mark, NameEncoding, STATIC_LEN, StaticPart, VolumeId, VolumeRecord,
     VolumeSecrets,
 };
-use crate::kms::{KeyId, Kms, Via};
+use crate::kms::{KeyId, KeySource, Kms, KmsError, Requester, VolumeKeys, volume_context};
 use crate::names::{DirId, NameMode, Names};
 use crate::secret::Key256;
 
@@ -115,7 +115,10 @@ impl<B: Backing> Volume<B> {
             ));
         }
         let volume_id = VolumeId::random();
-        let made = kms.generate_data_key(Via::Volume, &options.key, &volume_context(&volume_id))?;
+        let caller = kms.volume_caller(&volume_id);
+        let client = kms.client(&caller);
+        let made =
+            client.generate_data_key_for_volume(&options.key, &volume_context(&volume_id))?;
         let secrets = VolumeSecrets::derive(&made.plaintext, &volume_id);
         let created = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -144,14 +147,18 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::NoVolume`], [`VolumeError::Busy`], [`VolumeError::Key`],
     /// [`VolumeError::Record`].
-    pub fn open(backing: B, kms: Arc<Kms>, options: OpenOptions) -> Result<Self> {
+    pub fn open<S: KeySource + ?Sized>(
+        backing: B,
+        source: Arc<S>,
+        options: OpenOptions,
+    ) -> Result<Self> {
         let root = backing.root()?;
         let stat = backing.stat_dir(&root)?;
         let control = Control::open(&backing, &root).map_err(|error| match error {
             VolumeError::NotFound => VolumeError::NoVolume("the directory".into()),
             other => other,
         })?;
-        let (record, secrets, volume_key) = unlock(&control, &kms)?;
+        let (record, secrets, volume_key, keys) = unlock(&control, &source)?;
         let lock = if options.read_only && !options.exclusive {
             None
         } else {
@@ -192,7 +199,7 @@ impl<B: Backing> Volume<B> {
         let volume = Self {
             ctimes,
             names: Names::new(&secrets.names, mode),
-            keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
+            keys: DataKeys::new(keys, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
             root_ino: stat.ino,
             device: stat.dev,
@@ -231,16 +238,29 @@ impl<B: Backing> Volume<B> {
         Ok(volume)
     }
 
+    /// What the volume does with keys, and where they are.
+    pub fn key_source(&self) -> &dyn VolumeKeys {
+        self.keys.source()
+    }
+
+    /// Whether the volume may use its CMK now.
+    ///
+    /// # Errors
+    /// What the key manager says.
+    pub fn check_key(&self) -> std::result::Result<(), KmsError> {
+        self.keys.check_usable(&self.volume_key_id())
+    }
+
     /// Sets who is told when open files are cut off from their key.
     pub fn on_cut_off(&self, cut_off: CutOff) {
         *self.cut_off.lock() = Some(cut_off);
     }
 
     /// What has to be done from time to time: whoever serves the volume calls it at least twice in
-    /// each `key_ttl`. Rotates keys that are due, and cuts off open files whose CMK was disabled.
+    /// each `key_ttl`. Rotates and deletes keys that are due, and cuts off open files whose CMK was disabled.
     pub fn housekeeping(&self) {
-        if let Err(error) = self.keys.kms().rotate_due(self.keys.kms().now()) {
-            tracing::warn!(%error, "automatic key rotation");
+        if let Err(error) = self.keys.source().maintain() {
+            tracing::warn!(%error, "looking after the keys");
         }
         if self.keys.look_after()
             && let Some(cut_off) = &*self.cut_off.lock()
@@ -334,11 +354,11 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
         let context = volume_context(&record.volume_id);
-        let kms = self.keys.kms();
+        let source = self.keys.source();
         let mut changed = false;
         for blob in &mut record.volume_keys {
-            if !is_current(kms, blob, to)? {
-                *blob = kms.re_encrypt_data_key(Via::Volume, blob, &context, to, &context)?;
+            if !is_current(source, blob, to)? {
+                *blob = source.re_encrypt(blob, &context, to)?;
                 changed = true;
             }
         }
@@ -498,15 +518,16 @@ fn begin<B: Backing>(
 }
 
 /// Unwraps the volume key, and with it authenticates the record.
-fn unlock<B: Backing>(
+fn unlock<B: Backing, S: KeySource + ?Sized>(
     control: &Control<'_, B>,
-    kms: &Kms,
-) -> Result<(VolumeRecord, VolumeSecrets, KeyId)> {
+    source: &Arc<S>,
+) -> Result<(VolumeRecord, VolumeSecrets, KeyId, Arc<dyn VolumeKeys>)> {
     let mut failure = None;
     for (bytes, record) in control.records()? {
         let context = volume_context(&record.volume_id);
+        let keys = Arc::clone(source).for_volume(&record.volume_id);
         for blob in &record.volume_keys {
-            let key: Key256 = match kms.decrypt_data_key(Via::Volume, blob, &context) {
+            let key: Key256 = match keys.decrypt(Requester::default(), blob, &context) {
                 Ok(key) => key,
                 Err(error) => {
                     failure = failure.or(Some(VolumeError::Key(error)));
@@ -516,7 +537,7 @@ fn unlock<B: Backing>(
             let secrets = VolumeSecrets::derive(&key, &record.volume_id);
             if VolumeRecord::authentic(&bytes, &secrets.record) {
                 let key = key_of(blob)?;
-                return Ok((record, secrets, key));
+                return Ok((record, secrets, key, keys));
             }
             let error = crate::format::FormatError::Unauthentic;
             failure = failure.or(Some(VolumeError::record(Some(record.volume_id), error)));

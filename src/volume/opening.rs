@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::OnBehalf;
 use super::lookup::Place;
 use super::open_file::OpenFile;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{Backing, EntryName, OpenFile as How, Stat};
-use crate::kms::Via;
 
 impl<B: Backing> Volume<B> {
     /// Opens a file.
@@ -16,10 +16,11 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::Key`] when its CMK is disabled, also for a file that is open already;
     /// [`VolumeError::Damaged`] when its header isn't authentic.
-    pub fn open_file(&self, _caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
+    pub fn open_file(&self, caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
         if mode.write || mode.truncate {
             self.check_writable()?;
         }
+        let _on_behalf = OnBehalf::of(caller);
         let file = self.acquire(node, mode.write || mode.truncate)?;
         let opened = self.usable(&file).and_then(|()| {
             if mode.truncate {
@@ -39,9 +40,7 @@ impl<B: Backing> Volume<B> {
     fn usable(&self, file: &OpenFile<B>) -> Result<()> {
         let core = file.core.read();
         if let Some(head) = &core.head {
-            self.keys
-                .kms()
-                .check_usable(Via::Volume, head.unwrapped.gate.key())?;
+            self.keys.check_usable(head.unwrapped.gate.key())?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let new = PlainOffset::new(size).map_err(VolumeError::range)?;
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(self.keys.kms())?;
+            head.unwrapped.gate.check(&self.keys)?;
         }
         file.home_dirty.store(true, Ordering::Release);
         if size == 0 {
@@ -276,7 +276,7 @@ impl<B: Backing> Volume<B> {
         let mut core = file.core.write();
         file.home_dirty.store(true, Ordering::Release);
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(self.keys.kms())?;
+            head.unwrapped.gate.check(&self.keys)?;
         }
         let grows = matches!(mode, FallocateMode::Allocate | FallocateMode::ZeroRange);
         match mode {

@@ -51,7 +51,7 @@ impl<B: Backing> Volume<B> {
     /// [`VolumeError::Key`] when there is no key `to`.
     pub fn all_current(&self, keys: &[WrappedKey], to: &KeyId) -> Result<bool> {
         for key in keys {
-            if key.role == KeyRole::Current && !is_current(self.keys.kms(), &key.blob, to)? {
+            if key.role == KeyRole::Current && !is_current(self.keys.source(), &key.blob, to)? {
                 return Ok(false);
             }
         }
@@ -99,7 +99,7 @@ impl<B: Backing> Volume<B> {
         }
         let before = slot.keys.clone();
         for key in &mut slot.keys {
-            if !is_current(self.keys.kms(), &key.blob, to)? {
+            if !is_current(self.keys.source(), &key.blob, to)? {
                 key.blob = self.keys.rewrap(&head.static_part.file_id, &key.blob, to)?;
             }
         }

@@ -120,7 +120,7 @@ impl<B: Backing> Volume<B> {
             .map_err(VolumeError::range)?
             .get();
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(self.keys.kms())?;
+            head.unwrapped.gate.check(&self.keys)?;
             if head.state.seals >= SEALS_MOST {
                 return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
             }

@@ -2,14 +2,14 @@
 
 use std::fmt::{Display, Write};
 
-use anyhow::Result;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::super::output::text_out;
 use super::args::{OutputArgs, OutputForm};
 use super::query;
+use crate::kms::Timestamp;
 
 /// Enough for any answer that holds a secret, so that its buffer is not moved while it is written.
 const CAPACITY: usize = 32 * 1024;
@@ -28,11 +28,6 @@ pub(super) enum Json {
 impl Json {
     pub(super) fn text(value: impl Display) -> Self {
         Self::Text(Zeroizing::new(value.to_string()))
-    }
-
-    /// Bytes, in base64.
-    pub(super) fn blob(bytes: &[u8]) -> Self {
-        Self::Text(Zeroizing::new(STANDARD.encode(bytes)))
     }
 
     pub(super) fn map(members: impl IntoIterator<Item = (&'static str, Json)>) -> Self {
@@ -59,12 +54,85 @@ impl Json {
     }
 }
 
+/// Members that are dates: seconds since 1970 in the protocol.
+const DATES: &[&str] = &[
+    "CreationDate",
+    "LastUpdatedDate",
+    "DeletionDate",
+    "ValidTo",
+    "NextRotationDate",
+    "OnDemandRotationStartDate",
+    "RotationDate",
+    "ParametersValidTo",
+    "Timestamp",
+    "TrackingStartDate",
+    "KeyCreationDate",
+];
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Reader)
+    }
+}
+
+/// Reads an answer as the protocol writes it: members keep their order, dates become text.
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an answer")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Number(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Json, E> {
+        i64::try_from(value).map(Json::Number).map_err(E::custom)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let mut map = Vec::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = if DATES.contains(&name.as_str()) {
+                Json::text(members.next_value::<Timestamp>()?)
+            } else {
+                members.next_value()?
+            };
+            map.push((name, value));
+        }
+        Ok(Json::Map(map))
+    }
+}
+
 /// Prints an answer, or the part of it that is asked for.
-pub(super) fn print(answer: &Json, output: &OutputArgs) -> Result<()> {
+pub(super) fn print(answer: &Json, output: &OutputArgs) -> anyhow::Result<()> {
     text_out(&render(answer, output)?)
 }
 
-pub(super) fn render(answer: &Json, output: &OutputArgs) -> Result<Zeroizing<String>> {
+pub(super) fn render(answer: &Json, output: &OutputArgs) -> anyhow::Result<Zeroizing<String>> {
     let part;
     let shown = match &output.query {
         None => answer,
@@ -112,6 +180,35 @@ fn write_json(out: &mut String, value: &Json, depth: usize) {
             new_line(out, false, depth);
             out.push('}');
         }
+    }
+}
+
+/// JSON in one line, as requests have it.
+pub(super) fn compact(value: &Json) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(CAPACITY));
+    write_compact(&mut text, value);
+    text
+}
+
+fn write_compact(out: &mut String, value: &Json) {
+    match value {
+        Json::List(items) => {
+            for (i, item) in items.iter().enumerate() {
+                out.push(if i > 0 { ',' } else { '[' });
+                write_compact(out, item);
+            }
+            out.push_str(if items.is_empty() { "[]" } else { "]" });
+        }
+        Json::Map(members) => {
+            for (i, (name, member)) in members.iter().enumerate() {
+                out.push(if i > 0 { ',' } else { '{' });
+                write_string(out, name);
+                out.push(':');
+                write_compact(out, member);
+            }
+            out.push_str(if members.is_empty() { "{}" } else { "}" });
+        }
+        scalar => write_json(out, scalar, 0),
     }
 }
 

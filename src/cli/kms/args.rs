@@ -1,338 +1,215 @@
-//! The operations and their flags as a clap table.
+//! The operations and their flags for clap, from the table.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
 
 use super::input::BlobFormat;
+use super::table::{Kind, Member, OPERATIONS, Operation, kebab, unset};
+use crate::kms::Region;
 
-/// The operations.
-#[derive(Debug, Subcommand)]
-pub enum KmsCommand {
-    /// Make a key
-    CreateKey(CreateKeyArgs),
-    /// Show what is known of a key
-    DescribeKey(KeyArgs),
-    /// List the keys
-    ListKeys(ListKeysArgs),
-    /// Allow the use of a key again
-    EnableKey(KeyArgs),
-    /// Forbid the use of a key, until it is enabled again
-    ///
-    /// Volumes under the key can open no more files from this moment on; enabling the key heals
-    /// them.
-    DisableKey(KeyArgs),
-    /// Give a key another name
-    CreateAlias(AliasTargetArgs),
-    /// Point an alias to another key
-    UpdateAlias(AliasTargetArgs),
-    /// Delete an alias; its key stays
-    DeleteAlias(AliasArgs),
-    /// List the aliases
-    ListAliases(ListAliasesArgs),
-    /// Encrypt up to 4096 bytes under a key
-    Encrypt(EncryptArgs),
-    /// Decrypt what `encrypt`, `re-encrypt` or `generate-data-key` gave
-    Decrypt(DecryptArgs),
-    /// Move a ciphertext to another key or encryption context
-    ReEncrypt(ReEncryptArgs),
-    /// Make a data key: in the clear and encrypted under a key
-    GenerateDataKey(GenerateDataKeyArgs),
-    /// Let a key rotate by itself
-    EnableKeyRotation(EnableRotationArgs),
-    /// Let a key rotate by itself no more
-    DisableKeyRotation(KeyArgs),
-    /// Show whether and when a key rotates by itself
-    GetKeyRotationStatus(KeyArgs),
-    /// Make new key material for a key now
-    RotateKeyOnDemand(KeyArgs),
-    /// List the rotations of a key
-    ListKeyRotations(ListRotationsArgs),
+/// An operation as it was typed.
+#[derive(Debug)]
+pub struct KmsCommand {
+    pub(super) operation: &'static Operation,
+    /// What was given for its members.
+    pub(super) given: Vec<(&'static Member, Given)>,
+    /// `--cli-input-json`
+    pub(super) input: Option<String>,
+    pub(super) format: BlobFormat,
+    pub(super) region: Option<Region>,
+    pub(super) output: OutputArgs,
+}
+
+/// What was given for a member.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Words behind its flag.
+    Words(Vec<String>),
+    /// Its flag, or the one with `no-` before it.
+    Flag(bool),
 }
 
 /// How an answer is printed.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Output options")]
-pub struct OutputArgs {
-    /// The form of the answer
-    #[arg(long, value_enum, default_value_t = OutputForm::Json)]
+#[derive(Debug, Default)]
+pub(super) struct OutputArgs {
     pub(super) output: OutputForm,
-
-    /// Print only this part of the answer, such as `KeyMetadata.KeyId` or `Keys[0].KeyArn`
-    ///
-    /// A JMESPath expression: names, [N], [*], [], [?Name=='value'], [A, B] and |.
-    #[arg(long, value_name = "EXPRESSION")]
+    /// A JMESPath expression.
     pub(super) query: Option<String>,
 }
 
 /// The forms of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum OutputForm {
-    /// JSON, indented by 4
+    /// JSON, indented by 4.
+    #[default]
     Json,
-    /// Values separated by tabs
+    /// Values separated by tabs.
     Text,
 }
 
-/// One key.
-#[derive(Debug, Args)]
-pub struct KeyArgs {
-    /// The key: its id or ARN; commands that don't change it take an alias or alias ARN too
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: String,
+const OUTPUT: &str = "output";
+const QUERY: &str = "query";
+const REGION: &str = "region";
+const FORMAT: &str = "cli-binary-format";
+const INPUT: &str = "cli-input-json";
+const RAW: &str = "raw-in-base64-out";
+const COMMON: &str = "Common options";
 
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
+/// The flags of a member: the second one unsets.
+fn flags(member: &'static Member, required: bool) -> Vec<Arg> {
+    let flag = kebab(member.name);
+    let arg = Arg::new(flag).long(flag).help(member.help);
+    match member.kind {
+        Kind::Flag => {
+            let no = unset(member.name);
+            let opposite = Arg::new(no)
+                .long(no)
+                .help(format!("The opposite of --{flag}"))
+                .action(ArgAction::SetTrue)
+                .overrides_with(flag);
+            vec![arg.action(ArgAction::SetTrue).overrides_with(no), opposite]
+        }
+        Kind::Words | Kind::Objects => vec![
+            arg.value_name(member.value)
+                .num_args(1..)
+                .action(ArgAction::Set),
+        ],
+        _ => vec![
+            arg.value_name(member.value)
+                .action(ArgAction::Set)
+                .allow_hyphen_values(matches!(member.kind, Kind::Number)),
+        ],
+    }
+    .into_iter()
+    .map(|arg| {
+        // What --cli-input-json has need not be a flag.
+        if required && member.kind != Kind::Flag {
+            arg.required_unless_present(INPUT)
+        } else {
+            arg
+        }
+    })
+    .collect()
 }
 
-/// A part of a listing.
-#[derive(Debug, Args)]
-pub struct PageArgs {
-    /// List so many at most; without it all are listed
-    #[arg(long, value_name = "N")]
-    pub(super) limit: Option<u32>,
-
-    /// Go on after a listing that was cut short: its NextMarker
-    #[arg(long, value_name = "MARKER")]
-    pub(super) marker: Option<String>,
+fn command(operation: &'static Operation) -> Command {
+    let mut command = Command::new(kebab(operation.name)).about(operation.about);
+    let mut has_blob = false;
+    for (member, required) in operation.members() {
+        has_blob |= member.kind == Kind::Blob;
+        command = command.args(flags(member, required));
+    }
+    command = command.next_help_heading(COMMON).arg(
+        Arg::new(INPUT)
+            .long(INPUT)
+            .value_name("JSON")
+            .help("Take members from a JSON object, as the API has it; flags override it"),
+    );
+    if has_blob {
+        command = command.arg(
+            Arg::new(FORMAT)
+                .long(FORMAT)
+                .value_name("FORMAT")
+                .help("How a blob on the command line, or in a file given by file://, is written")
+                .value_parser(PossibleValuesParser::new(["base64", RAW]))
+                .default_value("base64"),
+        );
+    }
+    command.args([
+        Arg::new(REGION)
+            .long(REGION)
+            .value_name("REGION")
+            .help("The Region to work in; the keystore's own unless given"),
+        Arg::new(OUTPUT)
+            .long(OUTPUT)
+            .value_name("FORM")
+            .help("The form of the answer")
+            .value_parser(PossibleValuesParser::new(["json", "text"]))
+            .default_value("json"),
+        Arg::new(QUERY)
+            .long(QUERY)
+            .value_name("EXPRESSION")
+            .help("Print only this part of the answer, such as `KeyMetadata.KeyId` or `Keys[0].KeyArn`")
+            .long_help(
+                "Print only this part of the answer, such as `KeyMetadata.KeyId` or `Keys[0].KeyArn`\n\n\
+                 A JMESPath expression: names, [N], [*], [], [?Name=='value'], [A, B] and |.",
+            ),
+    ])
 }
 
-/// `create-key`
-#[derive(Debug, Args)]
-pub struct CreateKeyArgs {
-    /// What the key is for, in words
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(super) description: String,
+impl Subcommand for KmsCommand {
+    fn augment_subcommands(parent: Command) -> Command {
+        parent
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommands(OPERATIONS.iter().map(command))
+    }
 
-    /// The kind of the key: SYMMETRIC_DEFAULT
-    #[arg(
-        long,
-        value_name = "SPEC",
-        visible_alias = "customer-master-key-spec",
-        default_value = "SYMMETRIC_DEFAULT"
-    )]
-    pub(super) key_spec: String,
+    fn augment_subcommands_for_update(parent: Command) -> Command {
+        Self::augment_subcommands(parent)
+    }
 
-    /// What the key may do: ENCRYPT_DECRYPT
-    #[arg(long, value_name = "USAGE", default_value = "ENCRYPT_DECRYPT")]
-    pub(super) key_usage: String,
-
-    /// Where its material comes from: AWS_KMS
-    #[arg(long, value_name = "ORIGIN", default_value = "AWS_KMS")]
-    pub(super) origin: String,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
+    fn has_subcommand(name: &str) -> bool {
+        OPERATIONS
+            .iter()
+            .any(|operation| kebab(operation.name) == name)
+    }
 }
 
-/// `list-keys`
-#[derive(Debug, Args)]
-pub struct ListKeysArgs {
-    #[command(flatten)]
-    pub(super) page: PageArgs,
+impl FromArgMatches for KmsCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let unknown = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(unknown)?;
+        let operation = OPERATIONS
+            .iter()
+            .find(|operation| kebab(operation.name) == name)
+            .ok_or_else(unknown)?;
+        let text = |name: &str| -> Option<String> {
+            matches.try_get_one::<String>(name).ok().flatten().cloned()
+        };
+        let mut given = Vec::new();
+        for (member, _) in operation.members() {
+            let flag = kebab(member.name);
+            if member.kind == Kind::Flag {
+                if matches.get_flag(flag) {
+                    given.push((member, Given::Flag(true)));
+                } else if matches.get_flag(unset(member.name)) {
+                    given.push((member, Given::Flag(false)));
+                }
+            } else if let Some(words) = matches.get_many::<String>(flag) {
+                given.push((member, Given::Words(words.cloned().collect())));
+            }
+        }
+        let region = text(REGION)
+            .map(|region| region.parse())
+            .transpose()
+            .map_err(|error| {
+                clap::Error::raw(
+                    clap::error::ErrorKind::ValueValidation,
+                    format!("{error}\n"),
+                )
+            })?;
+        Ok(Self {
+            operation,
+            given,
+            input: text(INPUT),
+            format: match text(FORMAT).as_deref() {
+                Some(RAW) => BlobFormat::RawInBase64Out,
+                _ => BlobFormat::Base64,
+            },
+            region,
+            output: OutputArgs {
+                output: match text(OUTPUT).as_deref() {
+                    Some("text") => OutputForm::Text,
+                    _ => OutputForm::Json,
+                },
+                query: text(QUERY),
+            },
+        })
+    }
 
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// An alias and a key.
-#[derive(Debug, Args)]
-pub struct AliasTargetArgs {
-    /// The alias: alias/NAME
-    #[arg(long, value_name = "ALIAS")]
-    pub(super) alias_name: String,
-
-    /// The key it is to point to: its id or ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) target_key_id: String,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// An alias.
-#[derive(Debug, Args)]
-pub struct AliasArgs {
-    /// The alias: alias/NAME
-    #[arg(long, value_name = "ALIAS")]
-    pub(super) alias_name: String,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `list-aliases`
-#[derive(Debug, Args)]
-pub struct ListAliasesArgs {
-    /// Only those of this key: its id or ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: Option<String>,
-
-    #[command(flatten)]
-    pub(super) page: PageArgs,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// How blobs on the command line are written.
-#[derive(Debug, Args)]
-pub struct FormatArgs {
-    /// How a blob on the command line, or in a file given by file://, is written
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = BlobFormat::Base64)]
-    pub(super) cli_binary_format: BlobFormat,
-}
-
-/// `encrypt`
-#[derive(Debug, Args)]
-pub struct EncryptArgs {
-    /// The key: its id, ARN, alias or alias ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: String,
-
-    /// What to encrypt, 1 to 4096 bytes: fileb://FILE, or in base64
-    #[arg(long, value_name = "BLOB")]
-    pub(super) plaintext: String,
-
-    /// Pairs that decryption must name again: KEY=VALUE,... or JSON
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) encryption_context: Option<String>,
-
-    /// SYMMETRIC_DEFAULT
-    #[arg(long, value_name = "ALGORITHM")]
-    pub(super) encryption_algorithm: Option<String>,
-
-    #[command(flatten)]
-    pub(super) format: FormatArgs,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `decrypt`
-#[derive(Debug, Args)]
-pub struct DecryptArgs {
-    /// The ciphertext: fileb://FILE, or in base64
-    #[arg(long, value_name = "BLOB")]
-    pub(super) ciphertext_blob: String,
-
-    /// The key that the ciphertext must be of; without it, the one that it names
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: Option<String>,
-
-    /// The pairs that were given on encryption: KEY=VALUE,... or JSON
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) encryption_context: Option<String>,
-
-    /// SYMMETRIC_DEFAULT
-    #[arg(long, value_name = "ALGORITHM")]
-    pub(super) encryption_algorithm: Option<String>,
-
-    #[command(flatten)]
-    pub(super) format: FormatArgs,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `re-encrypt`
-#[derive(Debug, Args)]
-pub struct ReEncryptArgs {
-    /// The ciphertext: fileb://FILE, or in base64
-    #[arg(long, value_name = "BLOB")]
-    pub(super) ciphertext_blob: String,
-
-    /// The key that the ciphertext must be of; without it, the one that it names
-    #[arg(long, value_name = "KEY")]
-    pub(super) source_key_id: Option<String>,
-
-    /// The pairs that were given on encryption: KEY=VALUE,... or JSON
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) source_encryption_context: Option<String>,
-
-    /// The key to encrypt under: its id, ARN, alias or alias ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) destination_key_id: String,
-
-    /// Pairs that decryption must name from now on: KEY=VALUE,... or JSON
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) destination_encryption_context: Option<String>,
-
-    /// SYMMETRIC_DEFAULT
-    #[arg(long, value_name = "ALGORITHM")]
-    pub(super) source_encryption_algorithm: Option<String>,
-
-    /// SYMMETRIC_DEFAULT
-    #[arg(long, value_name = "ALGORITHM")]
-    pub(super) destination_encryption_algorithm: Option<String>,
-
-    #[command(flatten)]
-    pub(super) format: FormatArgs,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `generate-data-key`
-#[derive(Debug, Args)]
-pub struct GenerateDataKeyArgs {
-    /// The key: its id, ARN, alias or alias ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: String,
-
-    /// The kind of the data key: AES_256 or AES_128
-    #[arg(long, value_name = "SPEC")]
-    pub(super) key_spec: Option<String>,
-
-    /// The length of the data key in bytes, 1 to 1024
-    #[arg(long, value_name = "N")]
-    pub(super) number_of_bytes: Option<u32>,
-
-    /// Pairs that decryption must name again: KEY=VALUE,... or JSON
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) encryption_context: Option<String>,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `enable-key-rotation`
-#[derive(Debug, Args)]
-pub struct EnableRotationArgs {
-    /// The key: its id or ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: String,
-
-    /// Rotate every so many days, 90 to 2560; 365 unless given
-    #[arg(long, value_name = "DAYS")]
-    pub(super) rotation_period_in_days: Option<u32>,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// `list-key-rotations`
-#[derive(Debug, Args)]
-pub struct ListRotationsArgs {
-    /// The key: its id or ARN
-    #[arg(long, value_name = "KEY")]
-    pub(super) key_id: String,
-
-    /// ALL_KEY_MATERIAL shows the first key material too
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t = WhichMaterial::RotationsOnly)]
-    pub(super) include_key_material: WhichMaterial,
-
-    #[command(flatten)]
-    pub(super) page: PageArgs,
-
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
-}
-
-/// Values of `--include-key-material`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum WhichMaterial {
-    /// What rotations made
-    RotationsOnly,
-    /// The first key material too
-    AllKeyMaterial,
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }

@@ -7,19 +7,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
 use zeroize::Zeroizing;
 
 use super::super::exit::usage;
-use super::ALGORITHM;
-use crate::kms::{EncryptionContext, KmsError};
 use crate::secret::SecretText;
 
 /// Bytes that a file given for a blob or a context has at most. The API takes far less.
 const FILE_MAX: usize = 64 * 1024;
 
 /// How a blob on the command line is written, as `--cli-binary-format` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlobFormat {
     /// In base64
     Base64,
@@ -67,42 +64,39 @@ fn read_file(flag: &str, path: &str) -> Result<SecretText> {
     Ok(bytes)
 }
 
-/// An encryption context: `KEY=VALUE,...`, a JSON object, or either in `file://FILE`.
-pub(super) fn context(text: Option<&str>) -> Result<EncryptionContext> {
-    let Some(text) = text else {
-        return Ok(EncryptionContext::new());
+/// A text: as it is, or what is in `file://FILE`.
+pub(super) fn text(flag: &str, given: &str) -> Result<Zeroizing<String>> {
+    let Some(path) = given.strip_prefix("file://") else {
+        return Ok(Zeroizing::new(given.to_owned()));
     };
-    let from_file;
-    let text = match text.strip_prefix("file://") {
-        None => text,
-        Some(path) => {
-            from_file = read_file("an encryption context", path)?;
-            std::str::from_utf8(&from_file)
-                .map_err(|_| usage(format!("the encryption context in {path} is no text")))?
-        }
-    };
+    let bytes = read_file(flag, path)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| usage(format!("{flag}: {path} is no text")))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Pairs, such as an encryption context: `KEY=VALUE,...`, a JSON object of texts, or either in
+/// `file://FILE`. In the order given; no key twice.
+pub(super) fn pairs(flag: &str, given: &str) -> Result<Vec<(String, String)>> {
+    let text = text(flag, given)?;
     let text = text.trim();
     if text.starts_with('{') {
         let pairs: std::collections::BTreeMap<String, String> = serde_json::from_str(text)
-            .map_err(|error| {
-                usage(format!(
-                    "the encryption context is no JSON object of strings: {error}"
-                ))
-            })?;
+            .map_err(|error| usage(format!("{flag} is no JSON object of strings: {error}")))?;
         return Ok(pairs.into_iter().collect());
     }
-    shorthand(text)
+    shorthand(flag, text)
 }
 
 /// AWS's shorthand: pairs separated by commas; a value may stand in quotes of either kind, with
 /// `\` before a quote in it.
-fn shorthand(text: &str) -> Result<EncryptionContext> {
+fn shorthand(flag: &str, text: &str) -> Result<Vec<(String, String)>> {
     let wrong = || {
         usage(format!(
-            "an encryption context is KEY=VALUE,KEY=VALUE,..., unlike '{text}'"
+            "{flag} is KEY=VALUE,KEY=VALUE,..., unlike '{text}'"
         ))
     };
-    let mut pairs = std::collections::BTreeMap::new();
+    let mut pairs: Vec<(String, String)> = Vec::new();
     let mut rest = text;
     loop {
         let (key, after) = rest.split_once('=').ok_or_else(wrong)?;
@@ -111,11 +105,12 @@ fn shorthand(text: &str) -> Result<EncryptionContext> {
             return Err(wrong());
         }
         let (value, after) = value(after).ok_or_else(wrong)?;
-        if pairs.insert(key.to_owned(), value).is_some() {
-            return Err(usage(format!("the encryption context has '{key}' twice")));
+        if pairs.iter().any(|(known, _)| known == key) {
+            return Err(usage(format!("{flag} has '{key}' twice")));
         }
+        pairs.push((key.to_owned(), value));
         match after {
-            None => return Ok(pairs.into_iter().collect()),
+            None => return Ok(pairs),
             Some(after) => rest = after,
         }
     }
@@ -146,16 +141,6 @@ fn value(text: &str) -> Option<(String, Option<&str>)> {
         }
     }
     None
-}
-
-/// Checks an algorithm that was named.
-pub(super) fn algorithm(name: Option<&str>) -> Result<(), KmsError> {
-    match name {
-        None | Some(ALGORITHM) => Ok(()),
-        Some(other) => Err(KmsError::UnsupportedOperation(format!(
-            "EncryptionAlgorithm {other} is not supported: the keys are {ALGORITHM}"
-        ))),
-    }
 }
 
 #[cfg(test)]

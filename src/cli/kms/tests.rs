@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::super::exit::{self, Exit};
 use super::args::OutputForm;
 use super::*;
-use crate::kms::{CreateOptions, ProtectorInput};
+use crate::kms::{CreateOptions, KeyId, ProtectorInput};
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -52,7 +52,7 @@ impl Fixture {
         error
             .downcast_ref::<KmsError>()
             .unwrap_or_else(|| panic!("{error:?}"))
-            .aws_name()
+            .code()
     }
 
     fn key(&self) -> String {
@@ -77,16 +77,121 @@ fn every_command_and_flag_is_in_order() {
     use clap::CommandFactory;
     Line::command().debug_assert();
     let commands = Line::command();
-    let names: Vec<_> = commands
+    let mut names: Vec<_> = commands
         .get_subcommands()
         .map(clap::Command::get_name)
         .collect();
+    names.sort_unstable();
+    let mut operations: Vec<_> = api::OPERATIONS
+        .iter()
+        .map(|name| table::kebab(name))
+        .collect();
+    operations.sort_unstable();
     assert_eq!(
-        names.join("|"),
-        "create-key|describe-key|list-keys|enable-key|disable-key|\
-        create-alias|update-alias|delete-alias|list-aliases|encrypt|decrypt|re-encrypt|\
-        generate-data-key|enable-key-rotation|disable-key-rotation|get-key-rotation-status|\
-        rotate-key-on-demand|list-key-rotations"
+        names, operations,
+        "what the key manager does and what can be asked for"
+    );
+    for operation in table::OPERATIONS {
+        let members = operation.members().count();
+        assert_eq!(
+            members,
+            operation.words().count(),
+            "{}: a member is not in the table",
+            operation.name
+        );
+    }
+}
+
+#[test]
+fn members_of_every_kind() {
+    let fixture = Fixture::new();
+    let made = fixture
+        .try_run(&[
+            "create-key",
+            "--tags",
+            "TagKey=a,TagValue=b c",
+            "TagKey=d,TagValue=",
+            "--multi-region",
+            "--no-multi-region",
+            "--multi-region",
+        ])
+        .unwrap();
+    assert!(made.contains("mrk-"), "{made}");
+    let key = fixture.key();
+    let grant = fixture
+        .try_run(&[
+            "create-grant",
+            "--key-id",
+            &key,
+            "--grantee-principal",
+            "arn:aws:iam::000000000000:user/alice",
+            "--operations",
+            "Encrypt",
+            "Decrypt",
+            "--constraints",
+            "EncryptionContextSubset={a=b,c=d}",
+            "--query",
+            "GrantId",
+            "--output",
+            "text",
+        ])
+        .unwrap();
+    let listed = fixture.run(&format!("list-grants --key-id {key} --query Grants[0].[GrantId,Constraints.EncryptionContextSubset.c]"));
+    assert!(
+        listed.contains(grant.trim()) && listed.contains("\"d\""),
+        "{listed}"
+    );
+    let dry = format!("encrypt --key-id {key} --plaintext aGk= --dry-run");
+    assert_eq!(fixture.refused(&dry), "DryRunOperationException");
+    let input = format!(r#"{{"KeyId": "{key}", "Plaintext": "aGk="}}"#);
+    let blob = fixture
+        .try_run(&["encrypt", "--cli-input-json", &input, "--query", "KeyId"])
+        .unwrap();
+    assert!(blob.contains(&key), "{blob}");
+    let policy = fixture.file(
+        "policy.json",
+        br#"{"Version": "2012-10-17", "Statement": []}"#,
+    );
+    let put = format!("put-key-policy --key-id {key} --policy file://{policy}");
+    assert_eq!(fixture.refused(&put), "MalformedPolicyDocumentException");
+    let other = fixture.run("create-key --region eu-west-1 --query KeyMetadata.Arn");
+    assert!(other.contains(":eu-west-1:"), "{other}");
+    for bad in [
+        "encrypt --plaintext aGk=",
+        "create-key --region US",
+        "list-keys --output table",
+        "list-keys --limit x",
+        "create-grant --key-id k --operations Encrypt --constraints a=b",
+        "tag-resource --key-id k --tags novalue",
+    ] {
+        assert!(
+            fixture
+                .try_run(&bad.split(' ').collect::<Vec<_>>())
+                .is_err(),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn refusals_have_the_words_and_codes_of_aws() {
+    let fixture = Fixture::new();
+    let failed = |words: &str| {
+        let line = Line::try_parse_from(std::iter::once("kms").chain(words.split(' '))).unwrap();
+        let open = || Ok(Kms::open(fixture.kms.dir(), &[input()])?);
+        run(line.command, &open).unwrap_err()
+    };
+    let error = failed("describe-key --key-id alias/none");
+    assert_eq!(exit::of(&error), Exit::AwsService);
+    assert!(
+        error.to_string().starts_with(
+            "An error occurred (NotFoundException) when calling the DescribeKey operation: "
+        ),
+        "{error}"
+    );
+    assert_eq!(
+        exit::of(&failed("encrypt --key-id k --plaintext *")),
+        Exit::AwsUsage
     );
 }
 
@@ -97,7 +202,11 @@ fn a_key_is_shown_as_aws_shows_it() {
         .try_run(&["create-key", "--description", "my \"key\""])
         .unwrap();
     let id = &made.split('"').nth(9).unwrap();
-    let key = fixture.kms.describe_key(&id.parse().unwrap()).unwrap();
+    let described = fixture
+        .kms
+        .owner()
+        .describe_key(&id.parse::<KeyId>().unwrap().into());
+    let key = described.unwrap().key_metadata;
     let expected = format!(
         r#"{{
     "KeyMetadata": {{
@@ -121,27 +230,21 @@ fn a_key_is_shown_as_aws_shows_it() {
     }}
 }}
 "#,
-        key.creation_date, key.current_material
+        key.creation_date,
+        key.current_key_material_id.unwrap()
     );
     assert_eq!(made, expected);
     assert_eq!(
         fixture.run(&format!("describe-key --key-id {}", key.arn)),
         expected
     );
-    let unsupported = "UnsupportedOperationException";
-    assert_eq!(
-        fixture.refused("create-key --key-spec RSA_2048"),
-        unsupported
-    );
-    assert_eq!(
-        fixture.refused("create-key --customer-master-key-spec RSA_2048"),
-        unsupported
-    );
-    assert_eq!(
-        fixture.refused("create-key --key-usage SIGN_VERIFY"),
-        unsupported
-    );
-    assert_eq!(fixture.refused("create-key --origin EXTERNAL"), unsupported);
+    for (line, exception) in [
+        ("--key-usage SIGN_VERIFY", "ValidationException"),
+        ("--key-spec SM2", "UnsupportedOperationException"),
+        ("--origin AWS_CLOUDHSM", "UnsupportedOperationException"),
+    ] {
+        assert_eq!(fixture.refused(&format!("create-key {line}")), exception);
+    }
     assert_eq!(
         fixture.refused("describe-key --key-id alias/none"),
         "NotFoundException"
@@ -308,8 +411,13 @@ fn listings_are_whole_or_in_pages() {
 
 #[test]
 fn contexts_are_read_as_shorthand_and_json() {
-    let read = |text: &str| context(Some(text)).unwrap();
-    let pairs = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<EncryptionContext>();
+    let read = |text: &str| input::pairs("--x", text).unwrap();
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
     assert_eq!(read("a=b"), pairs(&[("a", "b")]));
     assert_eq!(
         read("a=b,c=d=e,f="),
@@ -323,7 +431,6 @@ fn contexts_are_read_as_shorthand_and_json() {
         read(r#"{"a": "b", "c,": "d"}"#),
         pairs(&[("a", "b"), ("c,", "d")])
     );
-    assert_eq!(context(None).unwrap(), EncryptionContext::new());
     for bad in [
         "",
         "a",
@@ -336,7 +443,7 @@ fn contexts_are_read_as_shorthand_and_json() {
         "{\"a\": 1}",
         "{",
     ] {
-        assert!(is_usage(context(Some(bad))), "{bad}");
+        assert!(is_usage(input::pairs("--x", bad)), "{bad}");
     }
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("context.json");
@@ -345,7 +452,7 @@ fn contexts_are_read_as_shorthand_and_json() {
         read(&format!("file://{}", path.display())),
         pairs(&[("a", "b")])
     );
-    assert!(context(Some("file:///nonexistent")).is_err());
+    assert!(input::pairs("--x", "file:///nonexistent").is_err());
     assert!(!Path::new("/nonexistent").exists());
 }
 

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use super::{Control, Mount, MountOptions};
 use crate::format::NameEncoding;
-use crate::kms::api::CreateKey;
+use crate::kms::api::CreateKeyRequest;
 use crate::kms::{self, KeyRef, Kms, ProtectorInput};
 use crate::volume::{CreateOptions, OpenOptions, Os, Volume};
 
@@ -47,7 +47,8 @@ fn open_with(cipher: &Path, options: OpenOptions) -> (Arc<Volume<Os>>, Arc<Kms>,
     let keystore = cipher.with_file_name("keystore");
     if !Kms::exists(&keystore) {
         let kms = Kms::create(&keystore, &protector, &kms::CreateOptions::default()).unwrap();
-        let key = kms.create_key(&CreateKey::default()).unwrap().key_id;
+        let key = kms.owner().create_key(&CreateKeyRequest::default());
+        let key = key.unwrap().key_metadata.key_id;
         let options = CreateOptions {
             key,
             names: NameEncoding::Encrypted,

@@ -395,14 +395,14 @@ fn a_file_that_is_cut_off_from_its_key_is_not_read_on() {
     assert_eq!(read(), Ok(100));
     assert_eq!(mount.requests("read"), requests, "from memory");
 
-    kms.disable_key(&key).unwrap();
+    kms.owner().disable_key(&(&key).into()).unwrap();
     assert_eq!(
         File::open(&path).unwrap_err().raw_os_error(),
         Some(libc::EKEYREVOKED)
     );
     eventually("cut off", || read().is_err());
     assert_eq!(read(), Err(libc::EKEYREVOKED));
-    kms.enable_key(&key).unwrap();
+    kms.owner().enable_key(&(&key).into()).unwrap();
     eventually("healed", || read() == Ok(100));
     assert_eq!(fs::read(&path).unwrap().len(), 20_000);
     drop(file);

@@ -1,69 +1,149 @@
 //! CreateAlias, UpdateAlias, DeleteAlias, ListAliases.
 
+use serde::{Deserialize, Serialize};
+
+use super::super::client::Call;
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::super::id::KeyId;
-use super::super::reference::{AliasName, KeyRef, Resource};
+use super::super::policy::Facts;
+use super::super::reference::AliasName;
 use super::super::state::Operation;
-use super::super::store::{AliasRow, alias_target};
-use super::super::{Kms, Via};
-use super::{Listing, Page};
+use super::super::store::{AliasRow, Change, Place};
+use super::wire::{KeyName, Text};
+use super::{Listing, Page, Request};
 
 /// Aliases that a key may have, as in AWS KMS.
 const ALIASES_PER_KEY: i64 = 50;
 
-/// `AliasListEntry`
-#[derive(Clone, Debug)]
-pub struct AliasEntry {
+/// CreateAlias.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase", deserialize = "PascalCase"))]
+pub struct CreateAliasRequest {
     /// `AliasName`
-    pub name: String,
-    /// `AliasArn`
-    pub arn: String,
+    pub alias_name: Text<1, 256>,
     /// `TargetKeyId`
-    pub target: KeyId,
+    pub target_key_id: KeyName,
+}
+
+/// UpdateAlias: points an alias to another key of the same kind and usage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase", deserialize = "PascalCase"))]
+pub struct UpdateAliasRequest {
+    /// `AliasName`
+    pub alias_name: Text<1, 256>,
+    /// `TargetKeyId`
+    pub target_key_id: KeyName,
+}
+
+/// DeleteAlias. The key stays.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase", deserialize = "PascalCase"))]
+pub struct DeleteAliasRequest {
+    /// `AliasName`
+    pub alias_name: Text<1, 256>,
+}
+
+/// ListAliases, in the order of names, of one key or of all.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase", deserialize = "PascalCase"))]
+pub struct ListAliasesRequest {
+    /// `KeyId`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<KeyName>,
+    /// `Limit`, `Marker`
+    #[serde(flatten)]
+    pub page: Page,
+}
+
+/// `AliasListEntry`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AliasListEntry {
+    /// `AliasName`
+    pub alias_name: String,
+    /// `AliasArn`
+    pub alias_arn: String,
+    /// `TargetKeyId`
+    pub target_key_id: KeyId,
     /// `CreationDate`
     pub creation_date: Timestamp,
     /// `LastUpdatedDate`
     pub last_updated_date: Timestamp,
 }
 
-impl Kms {
-    /// CreateAlias.
-    ///
-    /// # Errors
-    /// [`KmsError::InvalidAliasName`] (reserved names too), [`KmsError::AlreadyExists`],
-    /// [`KmsError::NotFound`], [`KmsError::LimitExceeded`], [`KmsError::AccessDenied`].
-    pub fn create_alias(&self, name: &AliasName, target: &KeyRef) -> Result<()> {
-        check_not_reserved(name)?;
-        let id = self.resolve_key(target)?;
-        let now = self.now();
-        self.store.change(|change| {
-            self.authorized_row(change, Via::User, Operation::CreateAlias, &id)?;
-            if change.alias_target(name)?.is_some() {
-                let arn = self.arn(Resource::Alias(name.clone()));
+/// What ListAliases answers.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListAliasesResponse {
+    /// `Aliases`
+    pub aliases: Vec<AliasListEntry>,
+    /// `NextMarker`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_marker: Option<String>,
+    /// `Truncated`
+    pub truncated: bool,
+}
+
+/// The name of an alias that users may make and change.
+fn own_name(name: &Text<1, 256>) -> Result<AliasName> {
+    let name: AliasName = name.as_str().parse()?;
+    if name.is_reserved() {
+        return Err(KmsError::InvalidAliasName(format!(
+            "alias name '{name}' is reserved: aliases under alias/envelopefs/ and alias/aws/ \
+             belong to the service"
+        )));
+    }
+    Ok(name)
+}
+
+fn check_quota(call: &Call<'_>, change: &Change<'_>, place: &Place) -> Result<()> {
+    if change.count_aliases(place)? < ALIASES_PER_KEY {
+        return Ok(());
+    }
+    Err(KmsError::LimitExceeded(format!(
+        "{} has {ALIASES_PER_KEY} aliases, as many as a key may have",
+        call.kms().key_arn(&place.id)
+    )))
+}
+
+impl Request for CreateAliasRequest {
+    const OPERATION: Operation = Operation::CreateAlias;
+    type Response = ();
+
+    fn run(&self, call: &Call<'_>) -> Result<()> {
+        let name = own_name(&self.alias_name)?;
+        let place = call.key_place(&self.target_key_id)?;
+        call.change(|change| {
+            call.row(change, Operation::CreateAlias, &place, &Facts::default())?;
+            if change.alias_target(place.region, &name)?.is_some() {
                 return Err(KmsError::AlreadyExists(format!(
-                    "An alias with the name {arn} already exists"
+                    "An alias with the name arn:aws:kms:{}:{}:{name} already exists",
+                    place.region,
+                    call.kms().account_id()
                 )));
             }
-            self.check_alias_quota(change.count_aliases(&id)?, &id)?;
-            change.insert_alias(name, &id, now)
+            check_quota(call, change, &place)?;
+            change.insert_alias(&name, &place, call.now())
         })
     }
+}
 
-    /// UpdateAlias: points an alias to another key of the same kind and usage.
-    ///
-    /// # Errors
-    /// As [`Kms::create_alias`]; [`KmsError::UnsupportedOperation`] when the keys differ in kind.
-    pub fn update_alias(&self, name: &AliasName, target: &KeyRef) -> Result<()> {
-        check_not_reserved(name)?;
-        let id = self.resolve_key(target)?;
-        let now = self.now();
-        self.store.change(|change| {
+impl Request for UpdateAliasRequest {
+    const OPERATION: Operation = Operation::UpdateAlias;
+    type Response = ();
+
+    fn run(&self, call: &Call<'_>) -> Result<()> {
+        let name = own_name(&self.alias_name)?;
+        let place = call.key_place(&self.target_key_id)?;
+        call.change(|change| {
             let old = change
-                .alias_target(name)?
-                .ok_or_else(|| self.no_alias(name))?;
-            let old = self.authorized_row(change, Via::User, Operation::UpdateAlias, &old)?;
-            let new = self.authorized_row(change, Via::User, Operation::UpdateAlias, &id)?;
+                .alias_target(place.region, &name)?
+                .ok_or_else(|| call.kms().no_alias(place.region, &name))?;
+            // The key until now may be in any state; the new one may not be pending deletion.
+            let old =
+                call.row_in_any_state(change, Operation::UpdateAlias, &old, &Facts::default())?;
+            let new = call.row(change, Operation::UpdateAlias, &place, &Facts::default())?;
             if (old.spec, old.usage) != (new.spec, new.usage) {
                 return Err(KmsError::UnsupportedOperation(format!(
                     "{name} points to a {} key for {}; it can't point to a {} key for {}",
@@ -71,82 +151,72 @@ impl Kms {
                 )));
             }
             if old.id != new.id {
-                self.check_alias_quota(change.count_aliases(&id)?, &id)?;
+                check_quota(call, change, &place)?;
             }
-            change.move_alias(name, &id, now)
+            change.move_alias(&name, &old.id, &place, call.now())
         })
-    }
-
-    /// DeleteAlias. The key stays.
-    ///
-    /// # Errors
-    /// [`KmsError::NotFound`], [`KmsError::InvalidAliasName`] (reserved names).
-    pub fn delete_alias(&self, name: &AliasName) -> Result<()> {
-        check_not_reserved(name)?;
-        self.store.change(|change| {
-            let target = change
-                .alias_target(name)?
-                .ok_or_else(|| self.no_alias(name))?;
-            self.authorized_row(change, Via::User, Operation::DeleteAlias, &target)?;
-            change.delete_alias(name)
-        })
-    }
-
-    /// ListAliases, in the order of names, of one key or of all; 50 unless told otherwise, at most
-    /// 100.
-    ///
-    /// # Errors
-    /// [`KmsError::NotFound`], [`KmsError::Validation`], [`KmsError::InvalidMarker`].
-    pub fn list_aliases(&self, key: Option<&KeyRef>, page: &Page) -> Result<Listing<AliasEntry>> {
-        let limit = page.limit(50, 100)?;
-        let after = page.after("aliases")?.unwrap_or_default();
-        let id = key.map(|key| self.resolve_key(key)).transpose()?;
-        if let Some(id) = &id {
-            self.authorized(Via::User, Operation::ListAliases, id)?;
-        }
-        let rows = self
-            .store
-            .read(|sql| AliasRow::list(sql, id.as_ref(), &after, i64::from(limit) + 1))?;
-        let listing = Listing::cut(rows, limit, "aliases", |row| row.name.clone());
-        Ok(listing.map(|row| AliasEntry {
-            arn: format!(
-                "arn:aws:kms:{}:{}:{}",
-                self.region, self.account_id, row.name
-            ),
-            name: row.name,
-            target: row.key,
-            creation_date: row.created,
-            last_updated_date: row.updated,
-        }))
-    }
-
-    /// The key that an alias points to.
-    pub(in crate::kms) fn alias_target(&self, name: &AliasName) -> Result<Option<KeyId>> {
-        self.store.read(|sql| alias_target(sql, name))
-    }
-
-    pub(in crate::kms) fn no_alias(&self, name: &AliasName) -> KmsError {
-        let arn = self.arn(Resource::Alias(name.clone()));
-        KmsError::NotFound(format!("Alias {arn} is not found."))
-    }
-
-    fn check_alias_quota(&self, has: i64, id: &KeyId) -> Result<()> {
-        if has < ALIASES_PER_KEY {
-            return Ok(());
-        }
-        Err(KmsError::LimitExceeded(format!(
-            "{} has {ALIASES_PER_KEY} aliases, as many as a key may have",
-            self.key_arn(id)
-        )))
     }
 }
 
-fn check_not_reserved(name: &AliasName) -> Result<()> {
-    if name.is_reserved() {
-        return Err(KmsError::InvalidAliasName(format!(
-            "alias name '{name}' is reserved: aliases under alias/envelopefs/ and alias/aws/ \
-             belong to the service"
-        )));
+impl Request for DeleteAliasRequest {
+    const OPERATION: Operation = Operation::DeleteAlias;
+    type Response = ();
+
+    fn run(&self, call: &Call<'_>) -> Result<()> {
+        let name = own_name(&self.alias_name)?;
+        let region = call.caller().region();
+        call.change(|change| {
+            let target = change
+                .alias_target(region, &name)?
+                .ok_or_else(|| call.kms().no_alias(region, &name))?;
+            call.row(change, Operation::DeleteAlias, &target, &Facts::default())?;
+            change.delete_alias(&name, &target)
+        })
     }
-    Ok(())
+}
+
+impl Request for ListAliasesRequest {
+    const OPERATION: Operation = Operation::ListAliases;
+    type Response = ListAliasesResponse;
+
+    fn run(&self, call: &Call<'_>) -> Result<ListAliasesResponse> {
+        let limit = self.page.limit(50, 100)?;
+        let after = self.page.after("aliases")?.unwrap_or_default();
+        let id = match &self.key_id {
+            Some(name) => {
+                let facts = Facts::default();
+                let key = call.manage_key(name, Operation::ListAliases, &facts)?;
+                Some(key.row.id)
+            }
+            None => {
+                call.authorize_account()?;
+                None
+            }
+        };
+        let region = call.caller().region();
+        let rows = call
+            .kms()
+            .store
+            .read(|sql| AliasRow::list(sql, region, id.as_ref(), &after, i64::from(limit) + 1))?;
+        let listing = Listing::cut(rows, limit, "aliases", |row| row.name.clone());
+        Ok(ListAliasesResponse {
+            aliases: listing
+                .entries
+                .into_iter()
+                .map(|row| AliasListEntry {
+                    alias_arn: format!(
+                        "arn:aws:kms:{region}:{}:{}",
+                        call.kms().account_id(),
+                        row.name
+                    ),
+                    alias_name: row.name,
+                    target_key_id: row.key,
+                    creation_date: row.created,
+                    last_updated_date: row.updated,
+                })
+                .collect(),
+            truncated: listing.next_marker.is_some(),
+            next_marker: listing.next_marker,
+        })
+    }
 }

@@ -3,9 +3,13 @@
 //! Every change is one IMMEDIATE transaction with `synchronous = FULL`: it is durable when the call
 //! returns, and a process killed at any moment leaves the state before or after it.
 
+mod access_keys;
 mod aliases;
+mod audit;
+mod grants;
+mod keys;
+mod materials;
 mod protector;
-mod rows;
 mod seal;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,12 +21,20 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use rustix::fs::Access;
 
-pub(super) use aliases::{AliasRow, alias_target};
-pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
-pub(super) use rows::{
-    KeyRow, MaterialRow, NewKey, Schedule, changed_keys, last_change, open_materials,
+pub(super) use access_keys::{AccessKeyRow, open_access_key};
+pub(super) use aliases::{AliasRow, alias_target, list_tags};
+pub(super) use audit::{Anchor, audit_key, move_anchor};
+pub use grants::GrantConstraints;
+pub(super) use grants::{Grant, GrantRow, was_admitted};
+pub(super) use keys::{
+    KeyRow, NewKey, NewReplica, Place, Schedule, changed_keys, last_change, last_used, region_of,
 };
-pub(super) use seal::Sealer;
+pub use materials::MaterialState;
+pub(super) use materials::{
+    Import, MaterialRow, MaterialSecret, OpenMaterial, new_secret, open_materials,
+};
+pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
+pub(super) use seal::{Sealer, Slot};
 
 use super::KeystoreStatus;
 use super::clock::Timestamp;
@@ -36,8 +48,14 @@ const FILE: &str = "keystore.db";
 /// `PRAGMA application_id`: "EnvK".
 const APPLICATION_ID: i32 = 0x456e_764b;
 /// `PRAGMA user_version`: the version of the schema.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_KEYS: &str = include_str!("schema_keys.sql");
+/// From version 1: what makes room for the new tables, and what fills them.
+const FROM_1: (&str, &str) = (
+    include_str!("migrate_1_to_2.sql"),
+    include_str!("migrate_1_to_2_rows.sql"),
+);
 /// The period of automatic rotation when none is given.
 pub(super) const DEFAULT_PERIOD_DAYS: u32 = 365;
 /// How long a process waits for another one's transaction.
@@ -111,6 +129,7 @@ impl Store {
         for input in unlock {
             for protector in &protectors {
                 if let Some(root) = protector.open(input)? {
+                    migrate(dir)?;
                     return Self::with_root(dir, root);
                 }
             }
@@ -231,9 +250,24 @@ impl Store {
                 Ok(())
             }
         })?;
-        // The removed row still stands in the log: move the log into the database, which
-        // overwrites deleted content, and empty it. A reader may hold it; the next one does it.
+        self.clean()
+    }
+
+    /// Sees to it that what was deleted is in no file any more: rewrites the database without its
+    /// free pages, moves the log into it and empties the log. A reader may hold it; the next one
+    /// does it.
+    pub(super) fn clean(&self) -> Result<()> {
         let writer = self.writer.lock();
+        let busy = |error: &rusqlite::Error| {
+            matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            )
+        };
+        match writer.execute_batch("VACUUM") {
+            Err(error) if !busy(&error) => return Err(error.into()),
+            _ => {}
+        }
         writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
@@ -319,6 +353,7 @@ fn write_database(
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(SCHEMA_KEYS)?;
     for (name, value) in settings {
         transaction.execute("INSERT INTO settings VALUES (?1, ?2)", [name, value])?;
     }
@@ -371,12 +406,45 @@ fn connect(dir: &Path) -> Result<Connection> {
         return Err(wrong("it is another program's database".to_owned()));
     }
     let version: i32 = sql.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != SCHEMA_VERSION {
+    // An older one can be looked at as it is, and is brought up to date when it is opened.
+    if !(1..=SCHEMA_VERSION).contains(&version) {
         return Err(wrong(format!(
             "its schema is version {version}, this program knows {SCHEMA_VERSION}"
         )));
     }
     Ok(sql)
+}
+
+/// Brings a keystore of an older version up to date, in one transaction.
+fn migrate(dir: &Path) -> Result<()> {
+    let mut sql = connect(dir)?;
+    let version = |sql: &Connection| -> Result<i32> {
+        Ok(sql.pragma_query_value(None, "user_version", |row| row.get(0))?)
+    };
+    if version(&sql)? == SCHEMA_VERSION {
+        return Ok(());
+    }
+    // A table takes its references along when it is renamed; they are checked again below.
+    sql.pragma_update(None, "foreign_keys", "OFF")?;
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version(&transaction)? == SCHEMA_VERSION {
+        // Another process was faster.
+        return Ok(());
+    }
+    transaction.execute_batch(FROM_1.0)?;
+    transaction.execute_batch(SCHEMA_KEYS)?;
+    transaction.execute_batch(FROM_1.1)?;
+    let broken = transaction
+        .prepare("PRAGMA foreign_key_check")?
+        .exists([])?;
+    if broken {
+        return Err(KmsError::Damaged(
+            "rows of an older version refer to keys that are not there".to_owned(),
+        ));
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Opens a database with the settings that each connection needs anew.

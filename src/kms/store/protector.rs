@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
-use super::seal::{Place, Sealer};
+use super::seal::{Sealer, Slot};
 use crate::crypto::{self, Argon2Cost, argon2id, hkdf_sha256};
 use crate::secret::{Key256, SecretText};
 
@@ -197,8 +197,8 @@ impl Protector {
             .ok())
     }
 
-    fn place(&self) -> Place<'_> {
-        Place {
+    fn place(&self) -> Slot<'_> {
+        Slot {
             table: "protectors",
             id: &self.info.id,
             generation: 1,

@@ -1,4 +1,5 @@
--- The keystore's tables, version 1. Times are milliseconds since 1970-01-01 UTC.
+-- What the keystore is made of, whatever the version of its keys. Times are milliseconds since
+-- 1970-01-01 UTC.
 
 CREATE TABLE settings (
     name TEXT PRIMARY KEY,
@@ -24,42 +25,3 @@ CREATE TABLE protectors (
     sealed_root BLOB NOT NULL,
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE keys (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    spec TEXT NOT NULL,
-    usage TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    manager TEXT NOT NULL,
-    state TEXT NOT NULL,
-    description TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    rotation_enabled INTEGER NOT NULL CHECK (rotation_enabled IN (0, 1)),
-    rotation_period_days INTEGER NOT NULL,
-    -- What the period counts from: when rotation was enabled, or the last automatic rotation.
-    rotation_since INTEGER NOT NULL,
-    -- The number of the key's last change.
-    changed INTEGER NOT NULL
-) STRICT;
-CREATE INDEX keys_by_change ON keys (changed);
-
--- The versions of a key's secret; the one of the highest generation is current.
-CREATE TABLE materials (
-    key TEXT NOT NULL REFERENCES keys (id),
-    generation INTEGER NOT NULL CHECK (generation > 0),
-    id BLOB NOT NULL UNIQUE CHECK (length(id) = 32),
-    sealed BLOB NOT NULL,
-    created INTEGER NOT NULL,
-    -- NULL for a key's first material.
-    rotation_type TEXT,
-    PRIMARY KEY (key, generation)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE aliases (
-    name TEXT PRIMARY KEY,
-    key TEXT NOT NULL REFERENCES keys (id),
-    created INTEGER NOT NULL,
-    updated INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX aliases_by_key ON aliases (key);

@@ -26,13 +26,13 @@ fn an_alias_points_to_a_key_and_can_move() {
     let listed = kms
         .list_aliases(Some(&two.into()), &Page::default())
         .unwrap()
-        .entries;
+        .aliases;
     assert_eq!(listed.len(), 1);
     assert_eq!(
-        (listed[0].name.as_str(), listed[0].arn.as_str()),
+        (listed[0].alias_name.as_str(), listed[0].alias_arn.as_str()),
         ("alias/backup", arn)
     );
-    assert_eq!(listed[0].target, two);
+    assert_eq!(listed[0].target_key_id, two);
     assert_eq!(
         listed[0].last_updated_date,
         listed[0].creation_date.plus_days(1)
@@ -40,7 +40,7 @@ fn an_alias_points_to_a_key_and_can_move() {
     assert!(
         kms.list_aliases(Some(&one.into()), &Page::default())
             .unwrap()
-            .entries
+            .aliases
             .is_empty()
     );
 
@@ -124,7 +124,7 @@ fn a_key_has_fifty_aliases_at_most_and_they_are_listed_in_pages() {
     };
     loop {
         let part = kms.list_aliases(None, &page).unwrap();
-        names.extend(part.entries.into_iter().map(|entry| entry.name));
+        names.extend(part.aliases.into_iter().map(|entry| entry.alias_name));
         page.marker = part.next_marker;
         if page.marker.is_none() {
             break;

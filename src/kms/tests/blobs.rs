@@ -1,10 +1,19 @@
 //! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, and what volumes use.
 
+use serde_json::json;
+
 use super::super::wrap;
-use super::api::{DataKeySize, ReEncrypt};
+use super::short::ReEncrypt;
 use super::*;
 use crate::format::blob::{BlobHeader, DATA_KEY_LEN};
 use crate::secret::Key256;
+
+/// The context of the pinned blob.
+fn context() -> EncryptionContext {
+    EncryptionContext::new()
+        .with("envelopefs:volume-id", "v")
+        .with("envelopefs:file-id", "f")
+}
 
 #[test]
 fn a_wrapped_key_is_pinned() {
@@ -26,7 +35,7 @@ fn data_keys_open_as_they_were_made() {
     let id = fixture.key();
     let made = fixture
         .kms
-        .generate_data_key(Via::Volume, &id, &context())
+        .generate_data_key(Via::User, &id, &context())
         .unwrap();
     assert_eq!(made.blob.len(), DATA_KEY_LEN);
     let header = BlobHeader::parse(&made.blob).unwrap();
@@ -37,12 +46,12 @@ fn data_keys_open_as_they_were_made() {
     );
     let opened = fixture
         .kms
-        .decrypt_data_key(Via::Volume, &made.blob, &context())
+        .decrypt_data_key(Via::User, &made.blob, &context())
         .unwrap();
     assert!(opened.same_as(&made.plaintext));
     let again = fixture
         .kms
-        .generate_data_key(Via::Volume, &id, &context())
+        .generate_data_key(Via::User, &id, &context())
         .unwrap();
     assert!(!again.plaintext.same_as(&made.plaintext));
     assert_ne!(again.blob, made.blob);
@@ -54,7 +63,7 @@ fn another_context_does_not_open() {
     let id = fixture.key();
     let blob = fixture
         .kms
-        .generate_data_key(Via::Volume, &id, &context())
+        .generate_data_key(Via::User, &id, &context())
         .unwrap()
         .blob;
     for other in [
@@ -65,7 +74,7 @@ fn another_context_does_not_open() {
     ] {
         let error = fixture
             .kms
-            .decrypt_data_key(Via::Volume, &blob, &other)
+            .decrypt_data_key(Via::User, &blob, &other)
             .err()
             .unwrap();
         assert!(matches!(error, KmsError::InvalidCiphertext), "{error}");
@@ -79,7 +88,7 @@ fn no_flipped_bit_opens() {
     fixture.key();
     let blob = fixture
         .kms
-        .generate_data_key(Via::Volume, &id, &context())
+        .generate_data_key(Via::User, &id, &context())
         .unwrap()
         .blob;
     for bit in 0..blob.len() * 8 {
@@ -87,7 +96,7 @@ fn no_flipped_bit_opens() {
         changed[bit / 8] ^= 1 << (bit % 8);
         let error = fixture
             .kms
-            .decrypt_data_key(Via::Volume, &changed, &context())
+            .decrypt_data_key(Via::User, &changed, &context())
             .err();
         match bit / 8 {
             2..18 => assert!(
@@ -106,7 +115,7 @@ fn no_flipped_bit_opens() {
         assert!(
             fixture
                 .kms
-                .decrypt_data_key(Via::Volume, &blob[..len], &context())
+                .decrypt_data_key(Via::User, &blob[..len], &context())
                 .is_err()
         );
     }
@@ -118,7 +127,7 @@ fn a_blob_of_another_key_does_not_open() {
     let (one, two) = (fixture.key(), fixture.key());
     let mut blob = fixture
         .kms
-        .generate_data_key(Via::Volume, &one, &context())
+        .generate_data_key(Via::User, &one, &context())
         .unwrap()
         .blob;
     let given = fixture.kms.decrypt(&blob, &context(), Some(&two.into()));
@@ -135,23 +144,23 @@ fn a_blob_of_another_key_does_not_open() {
     assert!(
         fixture
             .kms
-            .decrypt_data_key(Via::Volume, &blob, &context())
+            .decrypt_data_key(Via::User, &blob, &context())
             .is_err()
     );
     // A key of another keystore.
     let other = Fixture::new();
     let foreign = other
         .kms
-        .generate_data_key(Via::Volume, &other.key(), &context())
+        .generate_data_key(Via::User, &other.key(), &context())
         .unwrap()
         .blob;
     let error = fixture
         .kms
-        .decrypt_data_key(Via::Volume, &foreign, &context())
+        .decrypt_data_key(Via::User, &foreign, &context())
         .err()
         .unwrap();
     assert!(matches!(error, KmsError::KeyMissing { .. }));
-    assert_eq!(error.aws_name(), "AccessDeniedException");
+    assert_eq!(error.code(), "AccessDeniedException");
 }
 
 #[test]
@@ -192,36 +201,36 @@ fn encrypt_takes_one_to_4096_bytes() {
 fn data_keys_of_all_sizes() {
     let fixture = Fixture::new();
     let key: KeyRef = fixture.key().into();
-    for (spec, bytes, len) in [
-        (Some("AES_256"), None, 32),
-        (Some("AES_128"), None, 16),
-        (None, Some(1), 1),
-        (None, Some(1024), 1024),
+    for (size, len) in [
+        (json!({"KeySpec": "AES_256"}), 32),
+        (json!({"KeySpec": "AES_128"}), 16),
+        (json!({"NumberOfBytes": 1}), 1),
+        (json!({"NumberOfBytes": 1024}), 1024),
     ] {
-        let size = DataKeySize::from_parameters(spec, bytes).unwrap();
         let made = fixture
             .kms
-            .generate_data_key_api(&key, size, &context())
+            .generate_data_key_api(&key, &size, &context())
             .unwrap();
-        assert_eq!(made.plaintext.len(), len);
+        assert_eq!(made.plaintext.expose().len(), len);
         let opened = fixture
             .kms
-            .decrypt(&made.blob, &context(), Some(&key))
+            .decrypt(&made.ciphertext_blob, &context(), Some(&key))
             .unwrap();
         assert_eq!(
-            (&*opened.plaintext, opened.material),
-            (&*made.plaintext, made.material)
+            (&opened.plaintext[..], opened.material),
+            (made.plaintext.expose(), made.key_material_id)
         );
     }
-    for (spec, bytes) in [
-        (None, None),
-        (Some("AES_256"), Some(32)),
-        (Some("AES_512"), None),
-        (None, Some(0)),
-        (None, Some(1025)),
+    for size in [
+        json!({}),
+        json!({"KeySpec": "AES_256", "NumberOfBytes": 32}),
+        json!({"KeySpec": "AES_512"}),
+        json!({"NumberOfBytes": 0}),
+        json!({"NumberOfBytes": 1025}),
+        json!({"NumberOfBytes": -1}),
     ] {
         assert_eq!(
-            refused(DataKeySize::from_parameters(spec, bytes)),
+            refused(fixture.kms.generate_data_key_api(&key, &size, &context())),
             "ValidationException"
         );
     }
@@ -282,15 +291,15 @@ fn re_encrypt_moves_a_ciphertext_to_another_key_and_context() {
     fixture.kms.enable_key(&two.into()).unwrap();
     let made = fixture
         .kms
-        .generate_data_key(Via::Volume, &one, &context())
+        .generate_data_key(Via::User, &one, &context())
         .unwrap();
     let kms = &fixture.kms;
     let moved = kms
-        .re_encrypt_data_key(Via::Volume, &made.blob, &context(), &two, &other)
+        .re_encrypt_data_key(Via::User, &made.blob, &context(), &two, &other)
         .unwrap();
     kms.disable_key(&one.into()).unwrap();
-    let opened = kms.decrypt_data_key(Via::Volume, &moved, &other).unwrap();
+    let opened = kms.decrypt_data_key(Via::User, &moved, &other).unwrap();
     assert!(opened.same_as(&made.plaintext));
-    let again = kms.re_encrypt_data_key(Via::Volume, &made.blob, &context(), &two, &other);
+    let again = kms.re_encrypt_data_key(Via::User, &made.blob, &context(), &two, &other);
     assert_eq!(refused(again), "DisabledException");
 }

@@ -2,20 +2,33 @@
 
 mod aliases;
 mod blobs;
+mod deletion;
+mod grants;
+#[cfg(feature = "aws-lc")]
+mod imports;
+#[cfg(feature = "aws-lc")]
+mod key_pairs;
+mod migration;
 mod names;
+mod processes;
+mod regions;
 mod rotation;
 mod sharing;
+mod short;
+mod state_table;
 mod states;
 mod store;
+mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::api::CreateKey;
+use short::{CreateKey, Via};
+
 use super::*;
 
 /// Milliseconds in a day.
@@ -68,6 +81,11 @@ impl Fixture {
         Kms::open_with_clock(&self.path(), &[key_input(1)], clock).unwrap()
     }
 
+    /// Where a key of the default Region is.
+    fn place(&self, id: &KeyId) -> Place {
+        self.kms.default_place(id)
+    }
+
     fn key(&self) -> KeyId {
         self.kms.create_key(&CreateKey::default()).unwrap().key_id
     }
@@ -84,7 +102,7 @@ fn passphrase(text: &str) -> ProtectorInput {
 
 fn context() -> EncryptionContext {
     EncryptionContext::new()
-        .with("envelopefs:volume-id", "v")
+        .with("envelopefs:volume-id", short::volume().to_string())
         .with("envelopefs:file-id", "f")
 }
 
@@ -98,5 +116,5 @@ fn reference(text: &str) -> KeyRef {
 
 /// The AWS name of the error that must come.
 fn refused<T>(result: Result<T>) -> &'static str {
-    result.err().expect("it is refused").aws_name()
+    result.err().expect("it is refused").code()
 }

@@ -4,13 +4,16 @@ use super::api::{IncludeKeyMaterial, Page};
 use super::*;
 
 fn rotations(kms: &Kms, key: KeyId) -> Vec<(Timestamp, RotationType)> {
-    let listing =
-        kms.list_key_rotations(&key.into(), IncludeKeyMaterial::default(), &Page::default());
+    let listing = kms.list_key_rotations(
+        &key.into(),
+        IncludeKeyMaterial::RotationsOnly,
+        &Page::default(),
+    );
     listing
         .unwrap()
-        .entries
+        .rotations
         .iter()
-        .filter_map(|entry| entry.rotation)
+        .filter_map(|entry| entry.rotation_date.zip(entry.rotation_type))
         .collect()
 }
 
@@ -61,25 +64,28 @@ fn rotation_is_off_until_enabled_and_then_follows_its_period() {
     let status = kms.get_key_rotation_status(&key).unwrap();
     assert_eq!(
         (
-            status.enabled,
-            status.period_days,
+            status.key_rotation_enabled,
+            status.rotation_period_in_days,
             status.next_rotation_date
         ),
         (false, None, None)
     );
     clock.pass_days(10_000);
-    assert!(kms.rotate_due(clock.now()).unwrap().is_empty());
+    assert!(kms.rotate_due().unwrap().is_empty());
 
     kms.enable_key_rotation(&key, None).unwrap();
     let start = clock.now();
     let status = kms.get_key_rotation_status(&key).unwrap();
-    assert_eq!((status.enabled, status.period_days), (true, Some(365)));
+    assert_eq!(
+        (status.key_rotation_enabled, status.rotation_period_in_days),
+        (true, Some(365))
+    );
     assert_eq!(status.next_rotation_date, Some(start.plus_days(365)));
     clock.pass_days(364);
-    assert!(kms.rotate_due(clock.now()).unwrap().is_empty());
+    assert!(kms.rotate_due().unwrap().is_empty());
     clock.pass_days(1);
-    assert_eq!(kms.rotate_due(clock.now()).unwrap(), [id]);
-    assert!(kms.rotate_due(clock.now()).unwrap().is_empty());
+    assert_eq!(kms.rotate_due().unwrap(), [id]);
+    assert!(kms.rotate_due().unwrap().is_empty());
     assert_eq!(
         rotations(kms, id),
         [(start.plus_days(365), RotationType::Automatic)]
@@ -104,7 +110,7 @@ fn rotation_is_off_until_enabled_and_then_follows_its_period() {
 
     kms.disable_key_rotation(&key).unwrap();
     clock.pass_days(1000);
-    assert!(kms.rotate_due(clock.now()).unwrap().is_empty());
+    assert!(kms.rotate_due().unwrap().is_empty());
     // Enabled again: from now.
     kms.enable_key_rotation(&key, Some(2560)).unwrap();
     let next = kms
@@ -158,11 +164,11 @@ fn a_disabled_key_rotates_when_it_is_enabled() {
         kms.disable_key(&id.into()).unwrap();
     }
     clock.pass_days(100);
-    assert!(kms.rotate_due(clock.now()).unwrap().is_empty());
+    assert!(kms.rotate_due().unwrap().is_empty());
     assert!(
         kms.get_key_rotation_status(&overdue.into())
             .unwrap()
-            .enabled
+            .key_rotation_enabled
     );
     for id in [overdue, early] {
         assert!(rotations(kms, id).is_empty());
@@ -216,21 +222,26 @@ fn rotations_are_listed_in_pages_with_their_materials() {
         let page = Page { limit, marker };
         kms.list_key_rotations(&id.into(), include, &page).unwrap()
     };
-    let all = list(IncludeKeyMaterial::All, None, None).entries;
+    let all = list(IncludeKeyMaterial::All, None, None).rotations;
     assert_eq!(all.len(), 5);
-    assert_eq!((all[0].material, all[0].rotation), (first, None));
     assert_eq!(
-        all.iter().map(|entry| entry.current).collect::<Vec<_>>(),
+        (all[0].key_material_id, all[0].rotation_date),
+        (first, None)
+    );
+    assert_eq!(
+        all.iter()
+            .map(|entry| entry.key_material_state == MaterialState::Current)
+            .collect::<Vec<_>>(),
         [false, false, false, false, true]
     );
-    assert_eq!(all[4].material, kms.current_material(&id).unwrap());
+    assert_eq!(all[4].key_material_id, kms.current_material(&id).unwrap());
     assert_eq!(
-        all[4].rotation,
+        all[4].rotation_date.zip(all[4].rotation_type),
         Some((fixture.clock.now(), RotationType::OnDemand))
     );
     let one = list(IncludeKeyMaterial::RotationsOnly, Some(3), None);
-    assert_eq!(one.entries, all[1..4]);
+    assert_eq!(one.rotations, all[1..4]);
     let two = list(IncludeKeyMaterial::RotationsOnly, Some(3), one.next_marker);
-    assert_eq!(two.entries, all[4..]);
+    assert_eq!(two.rotations, all[4..]);
     assert!(two.next_marker.is_none());
 }

@@ -10,7 +10,6 @@ fn a_new_key_is_described() {
     let fixture = Fixture::new();
     let request = CreateKey {
         description: "backups".to_owned(),
-        ..CreateKey::default()
     };
     let made = fixture.kms.create_key(&request).unwrap();
     let described = fixture.kms.describe_key(&made.key_id.into()).unwrap();
@@ -22,10 +21,10 @@ fn a_new_key_is_described() {
     assert_eq!(described.creation_date, fixture.clock.now());
     assert_eq!(
         (
-            described.state,
-            described.manager,
-            described.spec,
-            described.usage,
+            described.key_state,
+            described.key_manager,
+            described.key_spec,
+            described.key_usage,
             described.origin
         ),
         (
@@ -36,10 +35,12 @@ fn a_new_key_is_described() {
             Origin::AwsKms
         )
     );
-    assert_eq!(described.current_material.to_string().len(), 64);
+    assert_eq!(
+        described.current_key_material_id.unwrap().to_string().len(),
+        64
+    );
     let long = CreateKey {
         description: "x".repeat(8193),
-        ..CreateKey::default()
     };
     assert_eq!(
         refused(fixture.kms.create_key(&long)),
@@ -59,7 +60,10 @@ fn a_disabled_key_is_refused_until_it_is_enabled() {
     kms.check_usable(Via::Volume, &id).unwrap();
     kms.disable_key(&key).unwrap();
     kms.disable_key(&key).unwrap();
-    assert_eq!(kms.describe_key(&key).unwrap().state, KeyState::Disabled);
+    assert_eq!(
+        kms.describe_key(&key).unwrap().key_state,
+        KeyState::Disabled
+    );
     let disabled = "DisabledException";
     assert_eq!(refused(kms.check_usable(Via::Volume, &id)), disabled);
     assert_eq!(
@@ -98,9 +102,12 @@ fn the_service_key_is_made_once_and_works_through_volumes_only() {
     assert_eq!(fixture.another().service_key(SERVICE).unwrap(), id);
     assert_eq!(kms.resolve(&reference(SERVICE)).unwrap(), id);
     let described = kms.describe_key(&reference(SERVICE)).unwrap();
-    assert_eq!(described.manager, KeyManager::Service);
+    assert_eq!(described.key_manager, KeyManager::Service);
     let status = kms.get_key_rotation_status(&id.into()).unwrap();
-    assert_eq!((status.enabled, status.period_days), (true, Some(365)));
+    assert_eq!(
+        (status.key_rotation_enabled, status.rotation_period_in_days),
+        (true, Some(365))
+    );
 
     let made = kms.generate_data_key(Via::Volume, &id, &context()).unwrap();
     kms.decrypt_data_key(Via::Volume, &made.blob, &context())
@@ -136,10 +143,7 @@ fn keys_are_listed_in_pages() {
     let fixture = Fixture::new();
     let ids: Vec<KeyId> = (0..7).map(|_| fixture.key()).collect();
     let all = fixture.kms.list_keys(&Page::default()).unwrap();
-    assert_eq!(
-        all.entries.iter().map(|e| e.key_id).collect::<Vec<_>>(),
-        ids
-    );
+    assert_eq!(all.keys.iter().map(|e| e.key_id).collect::<Vec<_>>(), ids);
     assert!(all.next_marker.is_none());
     let mut seen = Vec::new();
     let mut page = Page {
@@ -148,8 +152,8 @@ fn keys_are_listed_in_pages() {
     };
     loop {
         let part = fixture.kms.list_keys(&page).unwrap();
-        assert!(part.entries.len() <= 3);
-        seen.extend(part.entries.iter().map(|e| e.key_id));
+        assert!(part.keys.len() <= 3);
+        seen.extend(part.keys.iter().map(|e| e.key_id));
         page.marker = part.next_marker;
         if page.marker.is_none() {
             break;

@@ -12,7 +12,7 @@ use envelopefs::format::{
     ENTRIES_AT, FileId, FormatError, HEADER_LEN, Mark, PAGE, SLOT_A_AT, SLOT_B_AT, SLOT_LEN,
     SLOT_MAC_AT, STATE_AT, STATE_LEN, STATIC_LEN, Slot, State, StaticPart, VolumeId, VolumeRecord,
 };
-use envelopefs::kms::{KeyId, Via};
+use envelopefs::kms::KeyId;
 use envelopefs::secret::Key256;
 use envelopefs::volume::inspect;
 
@@ -231,12 +231,13 @@ pub fn blob(world: &World, data: &[u8]) {
         assert_eq!(id.to_string().parse::<KeyId>().ok(), Some(id));
     }
     for (known, context) in world.known_blobs() {
-        let opened = world.kms.decrypt_data_key(Via::Volume, data, context);
+        let volume = context.iter().next().expect("the volume's id").1;
+        let caller = world.kms.volume_caller(&volume.parse().expect("an id"));
+        let client = world.kms.client(&caller);
+        let opened = client.decrypt_data_key(data, context);
         assert_eq!(opened.is_ok(), data == known, "a forged blob opens");
         let key = world.key;
-        let moved = world
-            .kms
-            .re_encrypt_data_key(Via::Volume, data, context, &key, context);
+        let moved = client.re_encrypt_data_key(data, context, &key, context);
         assert_eq!(moved.is_ok(), data == known);
     }
 }

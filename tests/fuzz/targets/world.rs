@@ -12,8 +12,8 @@ use envelopefs::crypto::mac;
 use envelopefs::format::{
     FileId, Mark, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, VolumeId, VolumeRecord, VolumeSecrets,
 };
-use envelopefs::kms::api::CreateKey;
-use envelopefs::kms::{EncryptionContext, KeyId, Kms, ProtectorInput, Via};
+use envelopefs::kms::api::CreateKeyRequest;
+use envelopefs::kms::{EncryptionContext, KeyId, Kms, ProtectorInput};
 use envelopefs::secret::Key256;
 use envelopefs::volume::{Caller, NodeId, OpenMode, OpenOptions, Volume};
 
@@ -114,7 +114,8 @@ impl World {
         let record = Volume::peek(&Os::open(&control).expect("a folder")).expect("a volume record");
         let id = record.volume_id;
         let volume_key = kms
-            .decrypt_data_key(Via::Volume, &record.volume_keys[0], &context(&id))
+            .client(&kms.volume_caller(&id))
+            .decrypt_data_key(&record.volume_keys[0], &context(&id))
             .expect("the volume key unwraps");
         let secrets = VolumeSecrets::derive(&volume_key, &id);
         // As after a crash: what was being written may be half there.
@@ -126,7 +127,8 @@ impl World {
         let mark = mark.seal(&secrets.record);
         std::fs::write(path.join("lax/.envelopefs/mark"), mark).expect("a mark");
         let strict = open(path.join("plain"), &kms);
-        let other = kms.create_key(&CreateKey::default()).expect("one more CMK");
+        let other = kms.owner().create_key(&CreateKeyRequest::default());
+        let other = other.expect("one more CMK").key_metadata;
         Self {
             files: known_files(&strict, &kms),
             key: strict.volume.volume_key_id(),
@@ -194,7 +196,8 @@ fn known_files(place: &Place, kms: &Kms) -> HashMap<FileId, Known> {
             .expect("a slot");
         let context = context(&volume.id()).with("envelopefs:file-id", part.file_id.to_string());
         let key = kms
-            .decrypt_data_key(Via::Volume, &newest.keys[0].blob, &context)
+            .client(&kms.volume_caller(&volume.id()))
+            .decrypt_data_key(&newest.keys[0].blob, &context)
             .expect("it unwraps");
         let layout = Layout::of_cipher_size(cipher.len() as u64).expect("a size");
         assert_eq!(layout.size(), attr.size);

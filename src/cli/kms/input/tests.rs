@@ -22,7 +22,7 @@ proptest! {
     fn any_text_is_a_context_or_refused(text in "\\PC*", marks in "[a-c=,\"' \\\\{}:]{0,40}") {
         for text in [text, marks] {
             if !text.starts_with("file://") {
-                let _ = context(Some(&text));
+                let _ = pairs("--x", &text);
             }
         }
     }
@@ -33,13 +33,13 @@ proptest! {
         quote in prop::sample::select(vec!['"', '\'']),
     ) {
         let pairs: BTreeMap<String, String> = pairs;
-        let expected: EncryptionContext = pairs.clone().into_iter().collect();
+        let expected: Vec<(String, String)> = pairs.clone().into_iter().collect();
         let shorthand: Vec<String> = pairs
             .iter()
             .map(|(key, value)| format!("{key}={}", quoted(value, quote)))
             .collect();
-        prop_assert_eq!(&context(Some(&shorthand.join(","))).unwrap(), &expected);
+        prop_assert_eq!(&super::pairs("--x", &shorthand.join(",")).unwrap(), &expected);
         let json = serde_json::to_string(&pairs).unwrap();
-        prop_assert_eq!(&context(Some(&json)).unwrap(), &expected);
+        prop_assert_eq!(&super::pairs("--x", &json).unwrap(), &expected);
     }
 }

@@ -1,0 +1,82 @@
+//! The record of every operation, refusals included.
+//!
+//! A record is a line of JSON in CloudTrail's shape. Records are chained by hash and authenticated
+//! with a key of the keystore's; how far the log has come is kept beside it and anchored in the
+//! keystore. See `chain` for the form, `log` for the writing; a keystore's log is the folder `audit`
+//! in its directory.
+//!
+//! Who holds the keystore and what opens it can make any log; who can only write to its files can't
+//! change, remove, insert, reorder or cut off a record unnoticed. (Who sets log and keystore back
+//! together to an older state shows that state.)
+
+mod chain;
+mod log;
+mod query;
+mod shape;
+mod verify;
+
+use std::sync::Arc;
+
+pub use log::{Limits, Log};
+pub use query::{Filter, Parts, Reader, Record};
+pub(super) use verify::verify;
+pub use verify::{Problem, Report};
+
+use super::caller::Caller;
+use super::clock::Timestamp;
+use super::error::{KmsError, Result};
+use super::id::MaterialId;
+
+/// The log's folder in the keystore's directory.
+pub(super) const DIR: &str = "audit";
+
+/// A key that an operation worked on.
+#[derive(Clone, Debug)]
+pub struct KeyUse {
+    /// Its ARN.
+    pub arn: Arc<str>,
+    /// The material that was used, where one was.
+    pub material: Option<MaterialId>,
+}
+
+/// What an operation was told.
+pub trait Parameters {
+    /// Appends a JSON object: members in lower camel case, no plaintext, no ciphertext.
+    ///
+    /// # Errors
+    /// [`KmsError::Unrecorded`] when it can't be written.
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// One operation and its outcome.
+pub struct Event<'a> {
+    /// When it was asked for.
+    pub time: Timestamp,
+    /// By whom.
+    pub caller: &'a Caller,
+    /// The operation's name.
+    pub operation: &'static str,
+    /// Whether it changes nothing.
+    pub read_only: bool,
+    /// The keys it worked on, as far as it came.
+    pub keys: &'a [KeyUse],
+    /// What it was told; `None` when that could not be read.
+    pub parameters: Option<&'a dyn Parameters>,
+    /// Why it was refused; `None` when it was done.
+    pub error: Option<&'a KmsError>,
+    /// The record's id: 16 random bytes.
+    pub event_id: [u8; 16],
+}
+
+/// Where records go.
+pub trait Recorder: Send + Sync {
+    /// Takes one record. It survives the end of this process from when this returns. May be called
+    /// within a write transaction of the keystore, so it must not write to the keystore's database.
+    ///
+    /// # Errors
+    /// [`KmsError::Unrecorded`]: the operation is refused then.
+    fn record(&self, event: &Event<'_>) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! A record in the shape of CloudTrail ("CloudTrail record contents", eventVersion 1.11).
+
+use std::cell::RefCell;
+use std::io::Write;
+
+use super::super::caller::{Caller, Principal};
+use super::super::clock::Timestamp;
+use super::super::error::{KmsError, Result};
+use super::Event;
+use super::chain::push_hex;
+use crate::crypto;
+
+/// What local programs of this package are called.
+const OWN_AGENT: &str = concat!("envelopefs/", env!("CARGO_PKG_VERSION"));
+
+/// Appends a record up to its place in the chain: two objects are still open.
+pub(super) fn write(out: &mut Vec<u8>, event: &Event<'_>) -> Result<()> {
+    let caller = event.caller;
+    let source = caller.source();
+    out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"userIdentity\":");
+    identity(out, caller);
+    out.extend_from_slice(b",\"eventTime\":\"");
+    time(out, event.time);
+    out.extend_from_slice(b"\",\"eventSource\":\"kms.amazonaws.com\",\"eventName\":");
+    text(out, event.operation);
+    out.extend_from_slice(b",\"awsRegion\":");
+    text(out, caller.region().as_str());
+    out.extend_from_slice(b",\"sourceIPAddress\":");
+    match source.address {
+        // Writing to a Vec does not fail.
+        Some(address) => drop(write!(out, "\"{address}\"")),
+        None => text(out, "local"),
+    }
+    out.extend_from_slice(b",\"userAgent\":");
+    text(out, source.user_agent.as_deref().unwrap_or(OWN_AGENT));
+    if let Some(error) = event.error {
+        out.extend_from_slice(b",\"errorCode\":");
+        text(out, error_code(error));
+        out.extend_from_slice(b",\"errorMessage\":");
+        text(out, &error.message());
+    }
+    out.extend_from_slice(b",\"requestParameters\":");
+    match event.parameters {
+        Some(parameters) => parameters.write_json(out)?,
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"responseElements\":null");
+    materials(out, event);
+    out.extend_from_slice(b",\"requestID\":");
+    match &source.request_id {
+        Some(id) => text(out, id),
+        None => uuid(out, &crypto::random_array()),
+    }
+    out.extend_from_slice(b",\"eventID\":");
+    uuid(out, &event.event_id);
+    out.extend_from_slice(b",\"readOnly\":");
+    out.extend_from_slice(if event.read_only { b"true" } else { b"false" });
+    resources(out, event);
+    out.extend_from_slice(b",\"eventType\":");
+    let service = matches!(caller.principal(), Principal::Service);
+    text(
+        out,
+        if service {
+            "AwsServiceEvent"
+        } else {
+            "AwsApiCall"
+        },
+    );
+    out.extend_from_slice(b",\"managementEvent\":true,\"recipientAccountId\":");
+    text(out, caller.account());
+    out.extend_from_slice(b",\"eventCategory\":\"Management\",\"envelopefs\":{\"uid\":");
+    number(out, source.uid);
+    out.extend_from_slice(b",\"pid\":");
+    number(out, source.pid);
+    Ok(())
+}
+
+/// CloudTrail has the code without the word that ends it on the wire.
+fn error_code(error: &KmsError) -> &'static str {
+    match error.code() {
+        "AccessDeniedException" => "AccessDenied",
+        other => other,
+    }
+}
+
+fn identity(out: &mut Vec<u8>, caller: &Caller) {
+    let member = |out: &mut Vec<u8>, name: &str, value: &str| {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        text(out, value);
+    };
+    match caller.principal() {
+        Principal::Root => {
+            out.extend_from_slice(b"{\"type\":\"Root\"");
+            member(out, "principalId", caller.account());
+        }
+        Principal::User(name) => {
+            out.extend_from_slice(b"{\"type\":\"IAMUser\"");
+            member(out, "principalId", name);
+            member(out, "userName", name);
+        }
+        Principal::Volume(volume) => {
+            out.extend_from_slice(b"{\"type\":\"AssumedRole\"");
+            member(out, "principalId", &format!("envelopefs:volume:{volume}"));
+            member(out, "invokedBy", "envelopefs");
+        }
+        Principal::Service => {
+            out.extend_from_slice(b"{\"type\":\"AWSService\",\"invokedBy\":\"envelopefs\"}");
+            return;
+        }
+    }
+    member(out, "arn", caller.arn());
+    member(out, "accountId", caller.account());
+    if let Some(key) = &caller.source().access_key {
+        member(out, "accessKeyId", key);
+    }
+    out.push(b'}');
+}
+
+fn materials(out: &mut Vec<u8>, event: &Event<'_>) {
+    let names: &[&str] = if event.keys.len() > 1 {
+        &["sourceKeyMaterialId", "destinationKeyMaterialId"]
+    } else {
+        &["keyMaterialId"]
+    };
+    let mut any = false;
+    for (name, key) in names.iter().zip(event.keys) {
+        let Some(material) = &key.material else {
+            continue;
+        };
+        out.extend_from_slice(if any {
+            b",\""
+        } else {
+            b",\"additionalEventData\":{\""
+        });
+        any = true;
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        push_hex(out, &material.0);
+        out.push(b'"');
+    }
+    if any {
+        out.push(b'}');
+    }
+}
+
+fn resources(out: &mut Vec<u8>, event: &Event<'_>) {
+    if event.keys.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"resources\":[");
+    for (at, key) in event.keys.iter().enumerate() {
+        out.extend_from_slice(if at > 0 {
+            b",{\"accountId\":"
+        } else {
+            b"{\"accountId\":"
+        });
+        text(out, event.caller.account());
+        out.extend_from_slice(b",\"type\":\"AWS::KMS::Key\",\"ARN\":");
+        text(out, &key.arn);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+fn number(out: &mut Vec<u8>, value: Option<u32>) {
+    match value {
+        // Writing to a Vec does not fail.
+        Some(value) => drop(write!(out, "{value}")),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
+    out.push(b'"');
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        // Version 4, variant 10 (RFC 9562).
+        let byte = match at {
+            6 => byte & 0x0f | 0x40,
+            8 => byte & 0x3f | 0x80,
+            _ => *byte,
+        };
+        push_hex(out, &[byte]);
+    }
+    out.push(b'"');
+}
+
+thread_local! {
+    /// The last second that was written, and how.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
+/// `2026-05-01T12:00:00.123Z`. CloudTrail has whole seconds; more of them sort records better.
+fn time(out: &mut Vec<u8>, time: Timestamp) {
+    let (second, millis) = (
+        time.millis().div_euclid(1000),
+        time.millis().rem_euclid(1000) as u32,
+    );
+    SECOND.with_borrow_mut(|(known, shown)| {
+        if *known != second {
+            // `YYYY-MM-DDThh:mm:ss` of what it shows.
+            *shown = time.to_string();
+            shown.truncate(19);
+            *known = second;
+        }
+        out.extend_from_slice(shown.as_bytes());
+    });
+    // Writing to a Vec does not fail.
+    let _ = write!(out, ".{millis:03}Z");
+}
+
+/// A JSON string (RFC 8259 §7).
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        // Writing to a Vec does not fail.
+        let _ = match rest.as_bytes()[at] {
+            b @ (b'"' | b'\\') => out.write_all(&[b'\\', b]),
+            b => write!(out, "\\u{b:04x}"),
+        };
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest.as_bytes());
+    out.push(b'"');
+}

@@ -1,0 +1,140 @@
+//! What happens to keys by itself: rotation, deletion, expiry of imported material.
+//!
+//! It happens wherever a keystore is open: when it is opened, from time to time while it is, and
+//! at the latest when a key is used for which something is due.
+
+use super::Kms;
+use super::audit::{Event, KeyUse};
+use super::caller::Principal;
+use super::clock::Timestamp;
+use super::error::Result;
+use super::id::KeyId;
+use super::reference::key_arn;
+use super::spec::RotationType;
+use super::state::KeyState;
+use super::store::{Change, KeyRow, MaterialRow, MaterialState, Place};
+use crate::crypto;
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Keys that got new material.
+    pub rotated: Vec<KeyId>,
+    /// Keys that were destroyed.
+    pub destroyed: Vec<KeyId>,
+    /// Keys whose imported material has expired.
+    pub expired: Vec<KeyId>,
+}
+
+impl Kms {
+    /// Does what is due: rotates keys, destroys those whose waiting period is over, deletes
+    /// imported material that has expired. Also writes down the last uses of keys.
+    ///
+    /// # Errors
+    /// [`super::KmsError::Busy`], [`super::KmsError::Database`],
+    /// [`super::KmsError::Unrecorded`]; then nothing was done.
+    pub fn maintain(&self) -> Result<Maintained> {
+        self.anchor_audit()?;
+        self.usage.write(&self.store)?;
+        self.anchor_audit()?;
+        let now = self.now();
+        // Most of the time there is nothing to do, and no reason to lock out writers.
+        let nothing = self.store.read(|sql| {
+            Ok(KeyRow::due_rotation(sql, now)?.is_empty()
+                && KeyRow::due_deletion(sql, now)?.is_empty()
+                && MaterialRow::due_expiry(sql, now)?.is_empty())
+        })?;
+        if nothing {
+            return Ok(Maintained::default());
+        }
+        // Asked again within: another process may have been faster.
+        let done = self.store.change(|change| {
+            let mut done = Maintained::default();
+            for key in KeyRow::due_deletion(change.sql, now)? {
+                self.destroy(change, &key, now)?;
+                done.destroyed.push(key.id);
+            }
+            for place in MaterialRow::due_expiry(change.sql, now)? {
+                if self.expire(change, &place, now)? {
+                    done.expired.push(place.id);
+                }
+            }
+            for key in KeyRow::due_rotation(change.sql, now)? {
+                change.rotate(&key, RotationType::Automatic, now)?;
+                self.record_service("RotateKey", &key.place(), now)?;
+                done.rotated.push(key.id);
+            }
+            Ok(done)
+        })?;
+        if !done.destroyed.is_empty() || !done.expired.is_empty() {
+            self.store.clean()?;
+        }
+        Ok(done)
+    }
+
+    fn destroy(&self, change: &Change<'_>, key: &KeyRow, now: Timestamp) -> Result<()> {
+        change.destroy(key)?;
+        self.record_service("DeleteKey", &key.place(), now)?;
+        // A primary key that only waited for its replicas: its own waiting period begins.
+        let left = KeyRow::of_set(change.sql, &key.id)?;
+        if let [primary] = &left[..]
+            && primary.state == KeyState::PendingReplicaDeletion
+            && let Some(days) = primary.deletion_window
+        {
+            let date = now.plus_days(days);
+            change.set_deletion(
+                &primary.place(),
+                KeyState::PendingDeletion,
+                Some(days),
+                Some(date),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the imported material of a key whose time is over. False when there was none.
+    fn expire(&self, change: &Change<'_>, place: &Place, now: Timestamp) -> Result<bool> {
+        let Some(key) = KeyRow::load(change.sql, place)? else {
+            return Ok(false);
+        };
+        let due = |row: &MaterialRow| row.present && row.valid_to.is_some_and(|end| end <= now);
+        for row in MaterialRow::list(change.sql, place)? {
+            if due(&row) {
+                change.lose_secret(&key, &row)?;
+            }
+        }
+        self.record_service("DeleteExpiredKeyMaterial", place, now)?;
+        Ok(true)
+    }
+
+    /// Leaves the record of what the key manager did by itself.
+    fn record_service(&self, operation: &'static str, place: &Place, now: Timestamp) -> Result<()> {
+        let caller = self.caller(Principal::Service).in_region(place.region);
+        self.recorder().record(&Event {
+            time: now,
+            caller: &caller,
+            operation,
+            read_only: false,
+            keys: &[KeyUse {
+                arn: key_arn(place, self.account_id()).into(),
+                material: None,
+            }],
+            parameters: None,
+            error: None,
+            event_id: crypto::random_array(),
+        })
+    }
+}
+
+impl Change<'_> {
+    /// Destroys a secret that was imported. Without one that it decrypts with, a key waits for
+    /// its import.
+    pub(super) fn lose_secret(&self, key: &KeyRow, row: &MaterialRow) -> Result<()> {
+        self.delete_secret(&key.id, row)?;
+        let usable = matches!(key.state, KeyState::Enabled | KeyState::Disabled);
+        if usable && row.state != MaterialState::PendingRotation {
+            self.set_state(&key.place(), KeyState::PendingImport)?;
+        }
+        Ok(())
+    }
+}
