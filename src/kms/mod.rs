@@ -29,6 +29,7 @@ mod key_pair;
 mod maintain;
 pub mod policy;
 mod reference;
+mod replica;
 mod spec;
 mod state;
 mod store;
@@ -49,6 +50,7 @@ pub use error::{KmsError, Result};
 pub use id::{KeyId, MaterialId};
 pub use maintain::Maintained;
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
+pub use replica::StoreKey;
 pub use spec::{
     EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,
     MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,

@@ -12,6 +12,8 @@ mod migration;
 mod names;
 mod processes;
 mod regions;
+#[cfg(feature = "aws-lc")]
+mod replica;
 mod rotation;
 mod sharing;
 mod short;
