@@ -30,6 +30,7 @@ mod key_pair;
 mod maintain;
 pub mod policy;
 mod reference;
+mod replica;
 mod source;
 mod spec;
 mod state;
@@ -51,6 +52,7 @@ pub use error::{KmsError, Result};
 pub use id::{KeyId, MaterialId};
 pub use maintain::Maintained;
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
+pub use replica::StoreKey;
 pub use source::{KeySource, Requester, VolumeKeys};
 pub use spec::{
     EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,

@@ -33,6 +33,7 @@ fn downgrade(path: &Path) {
         "key_sets",
         "destroyed",
         "access_keys",
+        "transfer_key",
         "audit_key",
         "audit_segments",
     ] {

@@ -14,6 +14,8 @@ mod names;
 mod no_key_pairs;
 mod processes;
 mod regions;
+#[cfg(feature = "aws-lc")]
+mod replica;
 mod rotation;
 mod sharing;
 mod short;
