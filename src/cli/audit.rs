@@ -231,7 +231,10 @@ fn tail(args: TailArgs, access: &Access<'_>) -> Result<Exit> {
     for record in last(&mut reader, &filter, args.lines)? {
         output::text_out(&shown(&record, args.filter.json))?;
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Ok);
+    }
+    loop {
         std::thread::sleep(POLL);
         reader.read(|record| -> Result<bool> {
             if filter.wants(&record) {
@@ -240,7 +243,6 @@ fn tail(args: TailArgs, access: &Access<'_>) -> Result<Exit> {
             Ok(true)
         })?;
     }
-    Ok(Exit::Ok)
 }
 
 fn shown(record: &Record, json: bool) -> String {

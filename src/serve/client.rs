@@ -227,6 +227,13 @@ fn blob_of(answer: &Value) -> Result<Vec<u8>> {
         .map_err(|error| KmsError::Serialization(error.to_string()))
 }
 
+/// The wrapped data key in an answer.
+#[derive(Deserialize)]
+struct Wrapped<'a> {
+    #[serde(rename = "CiphertextBlob", borrow)]
+    blob: &'a str,
+}
+
 /// The data key in an answer. Borrowed from its body, so that no copy of it stays behind.
 fn plaintext_of(body: &[u8]) -> Result<Key256> {
     #[derive(Deserialize)]
@@ -287,12 +294,7 @@ impl VolumeKeys for Remote {
             "KeyId": key.to_string(), "KeySpec": "AES_256", "EncryptionContext": context,
         });
         let body = self.call("GenerateDataKey", requester, &parameters)?;
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(rename = "CiphertextBlob", borrow)]
-            blob: &'a str,
-        }
-        let answer: Answer<'_> = serde_json::from_slice(&body)
+        let answer: Wrapped<'_> = serde_json::from_slice(&body)
             .map_err(|error| KmsError::Serialization(error.to_string()))?;
         Ok(DataKey {
             plaintext: plaintext_of(&body)?,

@@ -1,5 +1,6 @@
 //! One request, from its bytes to its answer.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -402,7 +403,8 @@ fn request_id() -> String {
         if matches!(at, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
     text
 }

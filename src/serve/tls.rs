@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ConfigBuilder, ServerConfig};
 
 use super::ServeError;
 
@@ -28,7 +28,7 @@ pub(super) fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, ServeErr
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
+        .map(ConfigBuilder::with_no_client_auth)
         .and_then(|builder| builder.with_single_cert(certificates, key_der))
         .map_err(|error| wrong(chain)(error.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -10,7 +10,7 @@ use super::answer::Json;
 use super::args::{Given, KmsCommand};
 use super::input::{blob, pairs, text};
 use super::table::{Kind, Member, kebab};
-use crate::kms::iso8601;
+use crate::kms::{Timestamp, iso8601};
 
 type Members = Vec<(String, Json)>;
 
@@ -57,18 +57,16 @@ fn value(command: &KmsCommand, member: &Member, words: &[String]) -> Result<Json
             Ok(Json::Text(Zeroizing::new(STANDARD.encode(&bytes))))
         }
         Kind::Pairs => Ok(as_map(pairs(&flag, first)?)),
-        Kind::Words if is_json(first) => json(&flag, first),
+        Kind::Words | Kind::Objects | Kind::Object if is_json(first) => json(&flag, first),
         Kind::Words => Ok(Json::List(words.iter().map(Json::text).collect())),
-        Kind::Objects if is_json(first) => json(&flag, first),
         Kind::Objects => {
             let objects = words.iter().map(|word| Ok(as_map(pairs(&flag, word)?)));
             objects.collect::<Result<_>>().map(Json::List)
         }
-        Kind::Object if is_json(first) => json(&flag, first),
         Kind::Object => nested(&flag, first),
         Kind::Time => {
             let time = iso8601::parse(first)
-                .map(|time| time.millis())
+                .map(Timestamp::millis)
                 .or_else(|| first.parse::<i64>().ok()?.checked_mul(1000));
             let time = time.ok_or_else(|| {
                 usage(format!(

@@ -454,7 +454,7 @@ impl Operation {
 /// A name as it stands on the command line, and with `no-` before it.
 struct Flag {
     name: &'static str,
-    flag: &'static str,
+    set: &'static str,
     unset: &'static str,
 }
 
@@ -475,7 +475,7 @@ static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
             let unset: &'static str = unset.leak();
             Flag {
                 name,
-                flag: unset.strip_prefix("no-").unwrap_or(unset),
+                set: unset.strip_prefix("no-").unwrap_or(unset),
                 unset,
             }
         })
@@ -487,7 +487,7 @@ pub(super) fn kebab(name: &str) -> &'static str {
     FLAGS
         .iter()
         .find(|flag| flag.name == name)
-        .map_or("", |flag| flag.flag)
+        .map_or("", |flag| flag.set)
 }
 
 /// The flag that unsets a member: `no-dry-run`.

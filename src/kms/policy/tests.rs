@@ -43,8 +43,8 @@ fn statement(elements: Value) -> Value {
     });
     let members = statement.as_object_mut().unwrap();
     for (name, value) in elements.as_object().unwrap() {
-        if name.starts_with("Not") {
-            members.remove(&name[3..]);
+        if let Some(opposite) = name.strip_prefix("Not") {
+            members.remove(opposite);
         }
         members.insert(name.clone(), value.clone());
     }
@@ -589,7 +589,7 @@ fn what_is_no_document_is_refused() {
     let fine = statement(json!({})).to_string();
     assert!(Policy::parse(&fine).is_ok());
     for text in [
-        "".to_owned(),
+        String::new(),
         "[]".to_owned(),
         "{}".to_owned(),
         r#"{"Version": "2012-10-17", "Statement": []}"#.to_owned(),
@@ -614,12 +614,10 @@ fn what_is_no_document_is_refused() {
 /// Of two members of one name, a reader that keeps the last would drop a condition.
 #[test]
 fn a_member_stands_once() {
-    let text = format!(
-        r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*",
-            "Condition": {{"Bool": {{"kms:MultiRegion": "true"}}}}, "Condition": {{}}}}}}"#
-    );
+    let text = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": "*", "Action": "kms:*",
+        "Resource": "*", "Condition": {"Bool": {"kms:MultiRegion": "true"}}, "Condition": {}}}"#;
     assert!(
-        Policy::parse(&text)
+        Policy::parse(text)
             .unwrap_err()
             .to_string()
             .contains("twice")

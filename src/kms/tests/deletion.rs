@@ -1,5 +1,7 @@
 //! Deletion, tags, last uses, descriptions.
 
+#![allow(clippy::cast_precision_loss)] // times are seconds with a fraction in the protocol
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -258,7 +260,7 @@ fn access_keys_are_kept_with_their_secrets() {
     assert_eq!(other.list_access_keys(None).unwrap().len(), 2);
     assert_eq!(
         other.list_access_keys(Some("alice")).unwrap(),
-        [alice.info.clone()]
+        std::slice::from_ref(&alice.info)
     );
     other.delete_access_key(&alice.info.access_key_id).unwrap();
     assert!(kms.access_key(&alice.info.access_key_id).unwrap().is_none());

@@ -40,7 +40,7 @@ impl Parsed {
         for line in lines {
             match line.split_once(':') {
                 Some((name, value)) if !line.starts_with(' ') => {
-                    headers.push((name.to_owned(), value.into()))
+                    headers.push((name.to_owned(), value.into()));
                 }
                 // Folded lines count as values of their own.
                 _ => {
@@ -223,7 +223,7 @@ fn what_was_changed_is_not_believed() {
     );
     let twice = |p: &mut Parsed| {
         p.headers
-            .push(("authorization".to_owned(), authorization.clone().into()))
+            .push(("authorization".to_owned(), authorization.clone().into()));
     };
     assert!(matches!(changed(&twice), Err(AuthError::Incomplete(_))));
 }
