@@ -142,12 +142,12 @@ impl Overrides {
 ///
 /// Left out on purpose: `SETXATTR_EXT` (`fuser` panics on the longer request), `POSIX_LOCKS` and
 /// `FLOCK_LOCKS` (the kernel keeps locks of a single machine by itself, and right), the write-back
-/// cache, `EXPORT_SUPPORT`.
+/// cache, `EXPORT_SUPPORT`, and `ATOMIC_O_TRUNC`: with it a file is cut before the kernel has
+/// looked whether it is a running program, which then dies although the opening is refused.
 fn features(options: &MountOptions) -> InitFlags {
     let mut flags = InitFlags::FUSE_ASYNC_READ
         | InitFlags::FUSE_BIG_WRITES
         | InitFlags::FUSE_MAX_PAGES
-        | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_HAS_IOCTL_DIR
         | InitFlags::FUSE_DO_READDIRPLUS
