@@ -20,7 +20,7 @@
 //! | [`volume`] | files, directories, locks, caches, in plaintext terms; no FUSE, no errno | secret, crypto, format, content, names, backing, kms |
 //! | [`maintain`] | rewrap, fsck: walks over a volume | format, names, backing, content, volume, kms |
 //! | [`fuse`] | the kernel protocol ⇄ `volume`; the only user of `fuser`; errors → errno | volume |
-//! | [`serve`] | the AWS KMS wire protocol ⇄ `kms::api` | crypto, kms |
+//! | [`serve`] | the AWS KMS wire protocol ⇄ `kms::api` | secret, crypto, format, kms |
 //! | [`cli`] | words ⇄ calls; the only place with `anyhow`, prompts, progress bars | all |
 //!
 //! # How a read travels

@@ -273,7 +273,7 @@ class Record:
         self.covered, self.mac = data[:-32], data[-32:]
         self.generation = self.integer()
         self.volume_id = self.take(16)
-        need(self.integer() == 0, "unknown features")
+        need(self.integer() & ~1 == 0, "unknown features")
         self.names = self.integer()
         need(self.names in (0, 1), "an unknown encoding of names")
         created = self.integer()
@@ -310,9 +310,8 @@ class Volume:
         self.target = Gcm(key(b"envelopefs 1 symlink target", 32))
         self.xattr_name = Siv(key(b"envelopefs 1 xattr name", 64))
         self.xattr_value = Gcm(key(b"envelopefs 1 xattr value", 32))
-        mark = read_file(os.path.join(self.control, b"mark"))
-        right = HMAC(self.record_key, b"mark" + b"clean\n")
-        self.clean = mark == b"clean\n" + right
+        self.epoch, self.crashed = self._mark()
+        self.journal = self._journal() if self.epoch in self.crashed else {}
 
     def _record(self):
         records = []
@@ -333,14 +332,97 @@ class Volume:
         volume_key = self.materials.unwrap(record.volume_keys[0], context)
         self.record_key = HKDF(volume_key, record.volume_id, b"envelopefs record", 32)
         self.names_key = HKDF(volume_key, record.volume_id, b"envelopefs names", 32)
+        self.journal_key = HKDF(volume_key, record.volume_id, b"envelopefs journal", 32)
         right = HMAC(self.record_key, record.covered)
         need(hmac.compare_digest(right, record.mac), "the MAC of the volume record")
         return record
 
+    # --- MARK, JOURNAL ---
+
+    def _mark(self):
+        """The epoch, and the epochs that crashed, the one in use among them."""
+        text = read_file(os.path.join(self.control, b"mark"))
+        for word in (b"clean\n", b"in use\n"):
+            if text == word + HMAC(self.record_key, b"mark" + word):
+                return 0, []
+        found = None
+        for start in (0, 512):
+            mark = text[start : start + 512]
+            if len(mark) < 512 or mark[:8] != b"ENVLPMRK":
+                continue
+            version, in_use, journal, count, epoch, generation = struct.unpack("<HBBIQQ", mark[8:32])
+            end = 32 + 8 * count
+            if version == 1 and count <= 32 and mark[end : end + 32] == HMAC(self.record_key, b"mark" + mark[:end]):
+                if found is None or generation > found[0]:
+                    crashed = list(struct.unpack(f"<{count}Q", mark[32:end]))
+                    found = generation, epoch, crashed + [epoch] * in_use, journal and in_use
+        need(found is not None, "the mark")
+        self.journaled = found[3]
+        return found[1], found[2]
+
+    def _journal(self):
+        """What the records say of each file: lists of (offset, bytes) and of resizes, in order."""
+        if not self.journaled:
+            return {}
+        text = read_file(os.path.join(self.control, b"journal"))
+        key = Gcm(HKDF(self.journal_key, self.record.volume_id + struct.pack("<Q", self.epoch), b"envelopefs journal epoch", 32))
+
+        def authentic(data):
+            try:
+                key.open(data[-28:-16], data[-16:], data[:-28], b"")
+                return True
+            except Damaged:
+                return False
+
+        headers = [text[at : at + 108] for at in (0, 512)]
+        headers = [h for h in headers if h[:8] == b"ENVLPJNL" and h[32:40] == struct.pack("<Q", self.epoch) and authentic(h)]
+        need(headers, "the journal's header")
+        tail, sequence, length = struct.unpack("<QQQ", max(headers, key=lambda h: h[40:48][::-1])[48:72])
+        records, at = [], tail
+        while True:
+            for at in (at, 4096):
+                head = text[at : at + 80]
+                if len(head) == 80 and head[:4] == b"EJR1" and struct.unpack("<QQ", head[16:32]) == (sequence, self.epoch):
+                    end = at + struct.unpack("<I", head[8:12])[0]
+                    if end <= length and authentic(text[at:end]):
+                        break
+            else:
+                break
+            records.append(text[at:end])
+            at, sequence = end, sequence + 1
+        files = {}
+        for record in records:
+            kind, resize, count = struct.unpack("<BBH", record[4:8])
+            steps = files.setdefault(record[32:48], [])
+            if kind == 2:
+                steps.clear()
+            if kind != 1:
+                continue
+            body = 80 + 16 * count + struct.unpack("<H", record[12:14])[0]
+            for i in range(count):
+                offset, size = struct.unpack("<QI", record[80 + 16 * i : 92 + 16 * i])
+                steps.append((offset, record[body : body + size]))
+                body += size
+            steps.append((resize, struct.unpack("<Q", record[56:64])[0]) if resize else (0, b""))
+        return files
+
+    def _replayed(self, cipher):
+        """A cipher file with the journal's records over it."""
+        cipher = bytearray(cipher)
+        for where, what in self.journal.get(bytes(cipher[16:32]), []):
+            if isinstance(what, int):
+                if where == 2:
+                    del cipher[what:]
+                cipher += bytes(max(0, what - len(cipher)))
+            else:
+                cipher += bytes(max(0, where + len(what) - len(cipher)))
+                cipher[where : where + len(what)] = what
+        return bytes(cipher)
+
     # --- CIPHER FILES ---
 
     def read(self, path):
-        cipher = read_file(path)
+        cipher = self._replayed(read_file(path))
         length = len(cipher)
         if length == 0:
             return b""
@@ -352,8 +434,9 @@ class Volume:
         state = cipher[960:1024]
         current = content["current"]
         current.open(state[36:48], state[48:], b"state" + state[:36], b"")
-        size, flags = struct.unpack("<QI", state[:12])
-        need(flags & ~1 == 0 and state[16:36] == bytes(20), "the state of a file")
+        size, flags, _, epoch = struct.unpack("<QIIQ", state[:24])
+        need(flags & ~1 == 0 and state[24:36] == bytes(12), "the state of a file")
+        doubtful = epoch in self.crashed and epoch != 0
 
         def block(index, entry, kind, data):
             generation, flag, _ = struct.unpack("<BBH", entry[28:])
@@ -366,7 +449,7 @@ class Volume:
             plain = block(0, cipher[1024:1056], 1, cipher[1056:])
         else:
             right = self._size(length)
-            sparse = flags & 1 or not self.clean
+            sparse = flags & 1 or doubtful
             plain = b""
             for index in range((right + 4095) // 4096):
                 entry_at, data_at = self._place(index)
@@ -377,7 +460,7 @@ class Volume:
                     plain += bytes(count)
                 else:
                     plain += block(index, entry, 0, cipher[data_at : data_at + count])
-        need(size == right or not self.clean, "the size of a file")
+        need(size == right or self.crashed, "the size of a file")
         return plain
 
     @staticmethod

@@ -44,6 +44,8 @@ fn what_is_installed_is_complete_and_goes_away_again() {
         root.join("usr/local/bin/envelopefs"),
         share.join("man/man1/envelopefs.1"),
         share.join("man/man1/envelopefs-kms-create-key.1"),
+        share.join("man/man5/envelopefs-format.5"),
+        share.join("man/man7/envelopefs-threats.7"),
         share.join("bash-completion/completions/envelopefs"),
         share.join("zsh/site-functions/_envelopefs"),
         share.join("fish/vendor_completions.d/envelopefs.fish"),

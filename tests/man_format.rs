@@ -10,11 +10,14 @@ use envelopefs::content::{
 };
 use envelopefs::crypto::{AeadKey, Sealed};
 use envelopefs::format::blob::{self, BlobHeader};
+use envelopefs::format::journal::{
+    self, JournalHeader, JournalKey, RecordBuilder, RecordKind, Resize,
+};
 use envelopefs::format::{
-    ENTRIES_AT, ENTRY_LEN, Entry, EntryFlags, FileId, HEADER_LEN, INLINE_AT, INLINE_MAX, KeyRole,
-    NameEncoding, PAGE, RECORD_MAX, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, SLOT_MAC_AT, STATE_AT,
-    STATE_LEN, STATIC_LEN, Slot, State, StateFlags, StaticPart, Suite, VolumeId, VolumeRecord,
-    WRAPPED_KEYS_MAX, WrappedKey,
+    ENTRIES_AT, ENTRY_LEN, EPOCHS_MOST, Entry, EntryFlags, FileId, HEADER_LEN, INLINE_AT,
+    INLINE_MAX, KEPT_CTIME_LEN, KeptCtime, KeyRole, Mark, NameEncoding, PAGE, RECORD_MAX,
+    SLOT_A_AT, SLOT_B_AT, SLOT_LEN, SLOT_MAC_AT, STATE_AT, STATE_LEN, STATIC_LEN, Slot, State,
+    StateFlags, StaticPart, Suite, VolumeId, VolumeRecord, WRAPPED_KEYS_MAX, WrappedKey,
 };
 use envelopefs::names::{MAX_NAME, MAX_SHORT};
 use envelopefs::secret::Key256;
@@ -108,6 +111,14 @@ fn the_tables_have_no_gaps() {
     let expected = [
         ("blob", blob::OVERHEAD),
         ("entry", ENTRY_LEN),
+        ("extent", journal::EXTENT_LEN),
+        ("journal header", journal::JOURNAL_HEADER_LEN),
+        (
+            "journal record",
+            journal::RECORD_HEAD + journal::RECORD_TAIL,
+        ),
+        ("kept ctime", KEPT_CTIME_LEN),
+        ("mark", 64),
         ("page 0", PAGE),
         ("pointer", 41),
         ("sealed", 28),
@@ -142,6 +153,8 @@ fn the_numbers_are_those_of_the_code() {
         ("MAX_NAME", MAX_NAME),
         ("MAX_SHORT", MAX_SHORT),
         ("RECORD_MAX", RECORD_MAX),
+        ("EPOCHS_MOST", EPOCHS_MOST),
+        ("JOURNAL_RECORD_MAX", journal::JOURNAL_RECORD_MAX),
         ("BLOB_LEN", blob::DATA_KEY_LEN),
     ]);
     let page = page();
@@ -261,12 +274,14 @@ fn the_fields_stand_where_the_page_says() {
         size: 0x0a0b_0c0d_0e0f,
         flags: StateFlags { sparse: true },
         seals: 0x1234_5678,
+        epoch: 0x0102_0304_0506_0708,
     };
     let sealed = state.seal(&AeadKey::new(&key(3)));
     let at = |what| place(&tables["state"], what, 0);
     assert_eq!(sealed[at("size")], 0x0a0b_0c0d_0e0f_u64.to_le_bytes());
     assert_eq!(sealed[at("flags: bit 0, sparse")], [1, 0, 0, 0]);
     assert_eq!(sealed[at("seals")], 0x1234_5678_u32.to_le_bytes());
+    assert_eq!(sealed[at("epoch")], 0x0102_0304_0506_0708_u64.to_le_bytes());
     let (nonce, tag) = (at("nonce"), at("tag"));
     assert_eq!((nonce, tag), (36..48, 48..64));
 
@@ -286,6 +301,21 @@ fn the_fields_stand_where_the_page_says() {
     assert_eq!(bytes[at("key generation")], [9]);
     assert_eq!(bytes[at("flags: 0 a block, 1 inline")], [1]);
     assert_eq!(bytes[at("sequence")], [0x0b, 0x0a]);
+
+    let kept = KeptCtime {
+        ino: 0x0a0b_0c0d_0e0f_1011,
+        after: (0x0102_0304, 0x0506_0708),
+        before: (-2, 9),
+    };
+    let bytes = kept.seal(&key(6), &VolumeId([5; 16]));
+    let at = |what| place(&tables["kept ctime"], what, 0);
+    assert_eq!(bytes[at("inode number")], kept.ino.to_le_bytes());
+    let after = at("ctime after: seconds since 1970-01-01 UTC, signed");
+    assert_eq!(bytes[after], [4, 3, 2, 1, 0, 0, 0, 0]);
+    let before = at("ctime before: seconds, signed");
+    assert_eq!(bytes[before], (-2_i64).to_le_bytes());
+    assert_eq!(bytes[at("ctime after: nanoseconds")], [8, 7, 6, 5]);
+    assert_eq!(bytes[at("ctime before: nanoseconds")], [9, 0, 0, 0]);
 
     let keys = FileKeys::derive(&key(4), &VolumeId([5; 16]), &FileId([6; 16]), 0);
     let InlineBytes(inline) = keys.seal_inline(b"x");
@@ -345,6 +375,84 @@ fn the_fields_of_blob_and_volume_record_stand_where_the_page_says() {
     assert_eq!(bytes[at("body")], body);
 }
 
+#[test]
+fn the_fields_of_mark_and_journal_stand_where_the_page_says() {
+    let tables = tables();
+    let mark = Mark {
+        in_use: true,
+        epoch: 0x0807_0605_0403_0201,
+        generation: 9,
+        journal: true,
+        crashed: vec![10, 11],
+    };
+    let bytes = mark.seal(&key(1));
+    let at = |what| place(&tables["mark"], what, 16);
+    assert_eq!(bytes[at("magic")], *b"ENVLPMRK");
+    assert_eq!(bytes[at("in use")], [1]);
+    assert_eq!(bytes[at("journal")], [1]);
+    assert_eq!(bytes[at("number of crashed epochs")], [2, 0, 0, 0]);
+    assert_eq!(bytes[at("epoch: ")], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(bytes[at("generation")], [9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[at("crashed epochs")][..8], 10_u64.to_le_bytes());
+    assert_eq!(at("MAC").end, bytes.len());
+
+    let keys = JournalKey::derive(&key(2), &VolumeId([3; 16]), 4);
+    let header = JournalHeader {
+        volume: VolumeId([3; 16]),
+        epoch: 4,
+        generation: 5,
+        tail: 6000,
+        sequence: 7,
+        length: 80_000,
+        previous: 9,
+    };
+    let bytes = header.seal(&keys);
+    let at = |what| place(&tables["journal header"], what, 0);
+    assert_eq!(bytes[at("magic")], *b"ENVLPJNL");
+    assert_eq!(bytes[at("volume id")], [3; 16]);
+    for (what, number) in [
+        ("epoch", 4_u64),
+        ("generation", 5),
+        ("tail", 6000),
+        ("sequence", 7),
+        ("length", 80_000),
+        ("previous epoch", 9),
+    ] {
+        assert_eq!(bytes[at(what)], number.to_le_bytes(), "{what}");
+    }
+
+    let mut record = RecordBuilder::new(
+        Vec::new(),
+        RecordKind::Change,
+        (&FileId([1; 16]), 2, b"ab/c"),
+        Resize::Exactly(3),
+        1,
+    );
+    record.extent(4096, b"body1");
+    let bytes = record.seal(&keys, 4, 8);
+    let n = bytes.len() - total(&tables["journal record"]);
+    let at = |what| place(&tables["journal record"], what, n);
+    assert_eq!(bytes[at("magic")], *b"EJR1");
+    assert_eq!(bytes[at("kind")], [1]);
+    assert_eq!(bytes[at("resize")], [2]);
+    assert_eq!(bytes[at("number of extents")], [1, 0]);
+    assert_eq!(
+        bytes[at("length of the record")],
+        (bytes.len() as u32).to_le_bytes()
+    );
+    assert_eq!(bytes[at("length of the path")], [4, 0]);
+    assert_eq!(bytes[at("sequence")], 8_u64.to_le_bytes());
+    assert_eq!(bytes[at("epoch")], 4_u64.to_le_bytes());
+    assert_eq!(bytes[at("file id")], [1; 16]);
+    assert_eq!(bytes[at("inode")], 2_u64.to_le_bytes());
+    assert_eq!(bytes[at("cipher size")], 3_u64.to_le_bytes());
+    assert_eq!(bytes[at("length of the body")], [5, 0, 0, 0]);
+    let mut body = vec![0, 16, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+    body.extend(b"ab/cbody1\0\0\0");
+    assert_eq!(bytes[at("extents, path, body")], body);
+    assert_eq!(at("tag").end, bytes.len());
+}
+
 /// Every label that goes into a derivation or a tag, and every reserved name, is in the page.
 #[test]
 fn the_labels_are_those_of_the_code() {
@@ -352,6 +460,9 @@ fn the_labels_are_those_of_the_code() {
     let mut labels = Vec::new();
     for file in [
         "content/keys.rs",
+        "format/journal.rs",
+        "format/kept_ctime.rs",
+        "format/mark.rs",
         "format/record.rs",
         "format/slot.rs",
         "format/state.rs",
@@ -386,7 +497,7 @@ fn the_labels_are_those_of_the_code() {
             "{file}: the page doesn't have {label:?}"
         );
     }
-    for whole in ["envelopefs names", "envelopefs record"] {
+    for whole in ["envelopefs ctimes", "envelopefs names", "envelopefs record"] {
         assert!(page.contains(&format!("\"{whole}\"")));
     }
 }

@@ -3,16 +3,27 @@
 //! `MODEL_SEED` runs one seed; `MODEL_SEEDS` and `MODEL_STEPS` set how many.
 #![allow(missing_docs)]
 
+#[path = "crash/disk.rs"]
+mod disk;
 mod kit;
+#[path = "crash/log.rs"]
+mod log;
+#[path = "crash/mem.rs"]
+mod mem;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use envelopefs::backing::{Os, Rename, Seek};
+use envelopefs::backing::{Backing, Rename, Seek};
 use envelopefs::format::NameEncoding;
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
-use envelopefs::volume::{FallocateMode, HandleId, NodeId, OpenMode, SetAttr, Volume, VolumeError};
+use envelopefs::volume::{
+    CreateOptions, FallocateMode, HandleId, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
+    VolumeError,
+};
 use kit::{Kit, ME};
+use mem::Mem;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -59,8 +70,8 @@ struct One {
 const MOST: u64 = 2 << 20;
 
 #[allow(clippy::too_many_lines)] // one arm for each operation
-fn step(
-    volume: &Volume<Os>,
+fn step<B: Backing>(
+    volume: &Volume<B>,
     handle: HandleId,
     node: NodeId,
     one: &mut One,
@@ -200,10 +211,33 @@ fn step(
 
 #[test]
 fn one_file_behaves_as_its_model() {
+    one_file(Kit::open);
+}
+
+/// The filesystem in memory that the crash simulator works on is one.
+#[test]
+fn one_file_in_memory_behaves_as_its_model() {
+    let mem = Mem::of(disk::Disk::new(), false);
+    one_file(move |kit| in_memory(kit, NameEncoding::Encrypted, &mem));
+}
+
+/// Opens the volume of a filesystem in memory; makes it, when it is another keystore's.
+fn in_memory(kit: &Kit, names: NameEncoding, mem: &Mem) -> Volume<Mem> {
+    let open = || Volume::open(mem.clone(), Arc::clone(&kit.kms), OpenOptions::default());
+    if let Ok(volume) = open() {
+        return volume;
+    }
+    mem.clear();
+    let key = kit.kms.service_key(kit::ALIAS).unwrap();
+    Volume::init(mem, &kit.kms, &CreateOptions { key, names }).unwrap();
+    open().unwrap()
+}
+
+fn one_file<B: Backing>(open: impl Fn(&Kit) -> Volume<B>) {
     for seed in seeds() {
         let mut rng = SmallRng::seed_from_u64(seed);
         let kit = Kit::new();
-        let mut volume = kit.open();
+        let mut volume = open(&kit);
         let (attr, mut handle) = kit::make(&volume, "file");
         let mut node = attr.ino;
         let mut one = One { bytes: Vec::new() };
@@ -231,7 +265,7 @@ fn one_file_behaves_as_its_model() {
                         trace.push("rewrap".into());
                     }
                     volume.close().unwrap();
-                    volume = kit.open();
+                    volume = open(&kit);
                     let read = kit::read_all(&volume, "file").unwrap();
                     assert!(read == one.bytes, "after reopening");
                     node = volume.lookup(NodeId::ROOT, b"file").unwrap().ino;
@@ -301,13 +335,13 @@ fn at_path<'a>(tree: &'a mut Tree, path: &[Vec<u8>]) -> &'a mut Tree {
     })
 }
 
-fn node_of(volume: &Volume<Os>, path: &[Vec<u8>]) -> NodeId {
+fn node_of<B: Backing>(volume: &Volume<B>, path: &[Vec<u8>]) -> NodeId {
     path.iter().fold(NodeId::ROOT, |at, name| {
         volume.lookup(at, name).unwrap().ino
     })
 }
 
-fn compare(volume: &Volume<Os>, node: NodeId, tree: &Tree) {
+fn compare<B: Backing>(volume: &Volume<B>, node: NodeId, tree: &Tree) {
     let names: Vec<Vec<u8>> = tree.keys().cloned().collect();
     assert_eq!(kit::names(volume, node), names);
     for (name, thing) in tree {
@@ -330,7 +364,12 @@ fn compare(volume: &Volume<Os>, node: NodeId, tree: &Tree) {
 }
 
 #[allow(clippy::too_many_lines)] // one arm for each operation
-fn tree_step(volume: &Volume<Os>, tree: &mut Tree, rng: &mut SmallRng, number: u64) -> String {
+fn tree_step<B: Backing>(
+    volume: &Volume<B>,
+    tree: &mut Tree,
+    rng: &mut SmallRng,
+    number: u64,
+) -> String {
     let path = random_dir(rng, tree);
     let dir = node_of(volume, &path);
     let name = random_name(rng);
@@ -469,11 +508,11 @@ fn tree_step(volume: &Volume<Os>, tree: &mut Tree, rng: &mut SmallRng, number: u
     }
 }
 
-fn a_tree_behaves(names: NameEncoding) {
+fn a_tree_behaves<B: Backing>(names: NameEncoding, open: impl Fn(&Kit) -> Volume<B>) {
     for seed in seeds() {
         let mut rng = SmallRng::seed_from_u64(seed);
         let kit = Kit::with(names);
-        let mut volume = kit.open();
+        let mut volume = open(&kit);
         let mut tree = Tree::new();
         let mut trace = Vec::new();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -482,7 +521,7 @@ fn a_tree_behaves(names: NameEncoding) {
                 if i % 100 == 99 {
                     compare(&volume, NodeId::ROOT, &tree);
                     volume.close().unwrap();
-                    volume = kit.open();
+                    volume = open(&kit);
                     compare(&volume, NodeId::ROOT, &tree);
                 }
             }
@@ -503,10 +542,17 @@ fn a_tree_behaves(names: NameEncoding) {
 
 #[test]
 fn a_tree_with_encrypted_names_behaves_as_its_model() {
-    a_tree_behaves(NameEncoding::Encrypted);
+    a_tree_behaves(NameEncoding::Encrypted, Kit::open);
+}
+
+#[test]
+fn a_tree_in_memory_behaves_as_its_model() {
+    let names = NameEncoding::Encrypted;
+    let mem = Mem::of(disk::Disk::new(), false);
+    a_tree_behaves(names, move |kit| in_memory(kit, names, &mem));
 }
 
 #[test]
 fn a_tree_with_plain_names_behaves_as_its_model() {
-    a_tree_behaves(NameEncoding::Plain);
+    a_tree_behaves(NameEncoding::Plain, Kit::open);
 }

@@ -2,6 +2,7 @@
 //! completions.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -212,6 +213,10 @@ pub struct RewrapArgs {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Rewrap at most this many files a second, so that others keep the disk
+    #[arg(long, value_name = "FILES")]
+    pub max_rate: Option<NonZeroU32>,
+
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
@@ -222,6 +227,24 @@ pub struct FsckArgs {
     /// The volume
     #[arg(value_name = "CIPHERDIR")]
     pub cipher_dir: PathBuf,
+
+    /// Mend what can be mended without guessing; nothing is deleted
+    ///
+    /// Replays the journal, seals files that were open at a crash, moves entries whose names do not
+    /// decrypt to lost+found with their content, and restores a lost directory id from its copy.
+    #[arg(long)]
+    pub repair: bool,
+
+    /// Note in FILE what was found sound, and skip what a run before this one noted there
+    ///
+    /// A run that was interrupted goes on where it was. A file that changed since is read again.
+    /// Keep FILE where only you can write.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+
+    /// Threads that read and decrypt; the number of processors by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
 
     /// Answer in JSON
     #[arg(long)]

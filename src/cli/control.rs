@@ -3,6 +3,7 @@
 //! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
 //! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState};
 use super::output::{cut, error_line};
+use super::rewrap::threads;
 use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
-use crate::kms::{KeyRef, Kms};
+use crate::kms::KeyRef;
+use crate::maintain::rewrap::RewrapOptions;
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -37,6 +40,9 @@ pub enum Request {
         /// Count only.
         #[serde(default)]
         dry_run: bool,
+        /// Files a second at the most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_rate: Option<NonZeroU32>,
     },
     /// How the last job goes, or how it ended.
     Job,
@@ -104,7 +110,6 @@ pub fn call<T: DeserializeOwned>(mountpoint: &Path, request: &Request) -> Result
 /// The daemon's side.
 pub struct Service {
     volume: Arc<Volume<Os>>,
-    kms: Arc<Kms>,
     mountpoint: PathBuf,
     cipher_dir: PathBuf,
     /// Who may ask for more than the status, root aside.
@@ -114,16 +119,10 @@ pub struct Service {
 
 impl Service {
     /// Answers for a volume that is about to be mounted.
-    pub fn new(
-        volume: Arc<Volume<Os>>,
-        kms: Arc<Kms>,
-        cipher_dir: PathBuf,
-        mountpoint: PathBuf,
-    ) -> Self {
+    pub fn new(volume: Arc<Volume<Os>>, cipher_dir: PathBuf, mountpoint: PathBuf) -> Self {
         let owner = rustix::process::geteuid().as_raw();
         Self {
             volume,
-            kms,
             mountpoint,
             cipher_dir,
             owner,
@@ -152,8 +151,12 @@ impl Service {
         match request {
             Request::Status => encode(&self.status()),
             Request::Rotate => encode(&self.rotate()?),
-            Request::Rewrap { to_key, dry_run } => {
-                self.rewrap(to_key.as_deref(), dry_run)?;
+            Request::Rewrap {
+                to_key,
+                dry_run,
+                max_rate,
+            } => {
+                self.rewrap(to_key.as_deref(), dry_run, max_rate)?;
                 encode(&self.job()?.state())
             }
             Request::Job => encode(&self.job()?.state()),
@@ -169,7 +172,7 @@ impl Service {
             mounted: true,
             mountpoint: shown(&self.mountpoint),
             cipher_dir: shown(&self.cipher_dir),
-            keystore: shown(self.kms.dir()),
+            keystore: self.volume.key_source().place(),
             pid: std::process::id(),
             key_state: usable
                 .err()
@@ -180,10 +183,15 @@ impl Service {
     }
 
     fn rotate(&self) -> Result<Rotated> {
-        rotate::rotate(&self.kms, &self.volume)
+        rotate::rotate(&self.volume)
     }
 
-    fn rewrap(&self, to_key: Option<&str>, dry_run: bool) -> Result<()> {
+    fn rewrap(
+        &self,
+        to_key: Option<&str>,
+        dry_run: bool,
+        max_rate: Option<NonZeroU32>,
+    ) -> Result<()> {
         let mut slot = self.job.lock();
         if slot.as_ref().is_some_and(|job| job.is_running()) {
             return Err(failure(
@@ -192,14 +200,16 @@ impl Service {
             ));
         }
         let to_key = match to_key {
-            Some(name) => Some(self.kms.resolve(&name.parse::<KeyRef>()?)?),
+            Some(name) => Some(self.volume.key_source().resolve(&name.parse::<KeyRef>()?)?),
             None => None,
         };
-        *slot = Some(Arc::new(Job::start(
-            Arc::clone(&self.volume),
+        let options = RewrapOptions {
             to_key,
             dry_run,
-        )?));
+            threads: threads(),
+            max_rate,
+        };
+        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), options)?));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! `envelopefs keystore`: make a keystore, show it, change what opens it.
 
 mod access_key;
+mod replica;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use access_key::AccessKeyCommand;
+use replica::ReplicaCommand;
 
 use super::output;
 use crate::kms::{CreateOptions, KeystoreStatus, Kms, ProtectorInfo, ProtectorInput};
@@ -29,6 +31,9 @@ pub enum KeystoreCommand {
     /// Make, list and delete the access keys of network clients of `envelopefs serve`
     #[command(subcommand)]
     AccessKey(AccessKeyCommand),
+    /// Take multi-Region keys to other keystores
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
 }
 
 /// What can be done with protectors.
@@ -116,6 +121,7 @@ pub fn run(command: KeystoreCommand, access: &Access<'_>) -> Result<()> {
     match command {
         KeystoreCommand::Init(args) => init(args, access),
         KeystoreCommand::AccessKey(command) => access_key::run(command, &(access.open)()?),
+        KeystoreCommand::Replica(command) => replica::run(command, &(access.open)()?),
         KeystoreCommand::Status(args) => {
             let status = Kms::status(access.dir)?;
             if args.json {

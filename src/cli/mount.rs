@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,13 +14,16 @@ use super::args::MountArgs;
 use super::control::Service;
 use super::exit::{Exit, failure, usage};
 use super::logging::{self, LogTarget};
-use super::mount_opts::MountOptions;
+use super::mount_opts::{KmsAddress, MountOptions};
 use super::open::Opening;
 use super::target;
 use super::unlock::{self, KeystoreArgs};
 use super::{daemon, helper, remount};
+use crate::backing::Os;
 use crate::fuse::mountpoint::{Unmount, is_stale};
 use crate::fuse::{self, Control, FuseError, Mount, Unmounter};
+use crate::serve::RemoteKeys;
+use crate::volume::{JournalMode, Volume};
 
 /// All that a mount needs to know, from the flags and the `-o` options together.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,21 +157,26 @@ impl MountPlan {
         let _ = rustix::thread::set_name(c"envelopefs");
         raise_open_files();
         self.resolve_places()?;
-        let kms = Arc::new(unlock::open(&self.keystore)?);
-        let volume = Arc::new(
-            Opening {
-                cipher_dir: &self.cipher_dir,
-                read_only: self.read_only(),
-                purpose: "mount",
-                mountpoint: Some(&self.mountpoint),
-                key_ttl: self.options.key_ttl,
-                access_times: self.options.atime != Some(false),
-            }
-            .open(Arc::clone(&kms))?,
-        );
+        let opening = Opening {
+            cipher_dir: &self.cipher_dir,
+            read_only: self.read_only(),
+            purpose: "mount",
+            mountpoint: Some(&self.mountpoint),
+            key_ttl: self.options.key_ttl,
+            access_times: self.options.atime != Some(false),
+            exclusive: false,
+            journal: if self.options.no_journal {
+                JournalMode::Off
+            } else {
+                JournalMode::Background
+            },
+        };
+        let volume = Arc::new(match &self.options.kms {
+            None => opening.open(Arc::new(unlock::open(&self.keystore)?))?,
+            Some(KmsAddress::Unix(path)) => opening.open(Arc::new(RemoteKeys::new(path)?))?,
+        });
         let service = Arc::new(Service::new(
             Arc::clone(&volume),
-            kms,
             self.cipher_dir.clone(),
             self.mountpoint.clone(),
         ));
@@ -185,7 +194,9 @@ impl MountPlan {
             // Dropping the mount undoes it.
             daemon::detach()?;
         }
+        let recovery = recover_in_background(&volume);
         let ended = mount.wait();
+        recovery.stop();
         service.stop();
         volume.close().context("closing the volume")?;
         ended?;
@@ -195,6 +206,9 @@ impl MountPlan {
     /// Makes both paths absolute, and refuses a mount point in the volume's own directory.
     fn resolve_places(&mut self) -> Result<()> {
         self.cipher_dir = target::cipher_dir(&self.cipher_dir)?;
+        if let Some(KmsAddress::Unix(path)) = &mut self.options.kms {
+            *path = std::path::absolute(&*path)?;
+        }
         match self.mountpoint.canonicalize() {
             // A dead mount of ours is cleared away by the mount.
             Ok(full) if full.is_dir() || is_stale(&full) => self.mountpoint = full,
@@ -252,6 +266,45 @@ impl MountPlan {
         options.shared = options.read_only;
         Ok(options)
     }
+}
+
+/// A thread that brings in order what was being written at a crash.
+struct Recovery {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Recovery {
+    /// Ends it before the next file, and waits for that; the next mount goes on.
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread {
+            // A panic was logged by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn recover_in_background(volume: &Arc<Volume<Os>>) -> Recovery {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut thread = None;
+    if !volume.is_read_only() && !volume.status().clean {
+        let (volume, stop) = (Arc::clone(volume), Arc::clone(&stop));
+        let work = move || match volume.recover(&|| !stop.load(Ordering::Relaxed)) {
+            Ok(files) => tracing::info!(files, "recovered after a crash"),
+            Err(error) => {
+                tracing::warn!(%error, "recovery after a crash; it goes on at the next mount");
+            }
+        };
+        let started = std::thread::Builder::new()
+            .name("recovery".to_owned())
+            .spawn(work);
+        match started {
+            Ok(started) => thread = Some(started),
+            Err(error) => tracing::warn!(%error, "no thread for the recovery after a crash"),
+        }
+    }
+    Recovery { stop, thread }
 }
 
 fn text(option: &str, value: &OsStr) -> Result<String> {

@@ -18,6 +18,8 @@ const TIME_MAX: u64 = 365 * 24 * 3600;
 
 /// What the `-o` options say. `None`: not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+// As mount(8) has them: each is a word on its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct MountOptions {
     /// `ro` and `rw`.
     pub read_only: Option<bool>,
@@ -49,6 +51,10 @@ pub struct MountOptions {
     pub idle: Option<Duration>,
     /// How long an open file may go on after its key was disabled.
     pub key_ttl: Option<Duration>,
+    /// Another process has the keys.
+    pub kms: Option<KmsAddress>,
+    /// Overwrite in place. Unsafe.
+    pub no_journal: bool,
     /// The keystore's folder.
     pub keystore: Option<PathBuf>,
     /// A file with the keystore's passphrase.
@@ -59,8 +65,31 @@ pub struct MountOptions {
     pub log: Option<PathBuf>,
 }
 
+/// Where the key manager is, when it isn't in the mount's own process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KmsAddress {
+    /// A Unix socket, on which `envelopefs serve` answers.
+    Unix(PathBuf),
+}
+
+impl KmsAddress {
+    fn parse(value: &[u8]) -> Result<Self> {
+        match value.strip_prefix(b"unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(os(path)))),
+            _ => Err(bad("kms", value, "wanted is unix:PATH")),
+        }
+    }
+
+    fn to_text(&self) -> OsString {
+        let Self::Unix(path) = self;
+        let mut text = OsString::from("unix:");
+        text.push(path);
+        text
+    }
+}
+
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 25] = [
+const KNOWN: [(&str, &str); 27] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
@@ -104,6 +133,15 @@ const KNOWN: [(&str, &str); 25] = [
     (
         "key-ttl=TIME",
         "open files fail this long after their key was disabled (60s by default)",
+    ),
+    (
+        "kms=unix:PATH",
+        "use the keys of the `envelopefs serve` on this socket, and open no keystore",
+    ),
+    (
+        "nojournal",
+        "UNSAFE, for measurements: overwrite in place; a power cut can destroy blocks that were \
+         synced long before",
     ),
     ("keystore=PATH", "as --keystore"),
     ("passphrase-file=FILE", "as --passphrase-file"),
@@ -185,6 +223,8 @@ impl MountOptions {
             ("umask", Some(value)) => self.umask = Some(umask(value)?),
             ("idle", Some(value)) => self.idle = Some(time(&text, value)?),
             ("key-ttl", Some(value)) => self.key_ttl = Some(time(&text, value)?),
+            ("kms", Some(value)) => self.kms = Some(KmsAddress::parse(value)?),
+            ("nojournal", None) => self.no_journal = true,
             ("keystore", Some(value)) => self.keystore = Some(path(&text, value)?),
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
             ("key-file", Some(value)) => self.key_file = Some(path(&text, value)?),
@@ -226,6 +266,7 @@ impl MountOptions {
             (self.exec, "exec", "noexec"),
             (self.suid, "suid", "nosuid"),
             (self.atime, "atime", "noatime"),
+            (self.no_journal.then_some(true), "nojournal", ""),
         ];
         for (flag, yes, no) in flags {
             if let Some(flag) = flag {
@@ -247,7 +288,9 @@ impl MountOptions {
                 add(name, Some(number.as_bytes()));
             }
         }
+        let kms = self.kms.as_ref().map(KmsAddress::to_text);
         let texts = [
+            ("kms", kms.as_deref()),
             ("fsname", self.fsname.as_deref()),
             ("subtype", self.subtype.as_deref()),
             (

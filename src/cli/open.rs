@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use super::target::named;
 use crate::backing::Os;
-use crate::kms::Kms;
-use crate::volume::{Holder, OpenOptions, Volume};
+use crate::kms::KeySource;
+use crate::volume::{Holder, JournalMode, OpenOptions, Volume};
 
 /// How a command opens a volume.
 pub struct Opening<'a> {
@@ -25,6 +25,10 @@ pub struct Opening<'a> {
     pub key_ttl: Option<Duration>,
     /// Whether reading moves access times.
     pub access_times: bool,
+    /// Whether writers are kept out although it only reads.
+    pub exclusive: bool,
+    /// What is done with overwritten blocks.
+    pub journal: JournalMode,
 }
 
 impl<'a> Opening<'a> {
@@ -37,6 +41,8 @@ impl<'a> Opening<'a> {
             mountpoint: None,
             key_ttl: None,
             access_times: false,
+            exclusive: false,
+            journal: JournalMode::default(),
         }
     }
 
@@ -49,13 +55,13 @@ impl<'a> Opening<'a> {
     }
 
     /// Opens the volume.
-    pub fn open(&self, kms: Arc<Kms>) -> Result<Volume<Os>> {
+    pub fn open<S: KeySource + ?Sized>(&self, keys: Arc<S>) -> Result<Volume<Os>> {
         let place = || self.cipher_dir.display().to_string();
         let mut backing = Os::open(self.cipher_dir).with_context(place)?;
         if self.access_times {
             backing = backing.with_access_times();
         }
-        let defaults = OpenOptions::default();
+        let mut defaults = OpenOptions::default();
         let options = OpenOptions {
             read_only: self.read_only,
             key_ttl: self.key_ttl.unwrap_or(defaults.key_ttl),
@@ -64,9 +70,12 @@ impl<'a> Opening<'a> {
                 mountpoint: self
                     .mountpoint
                     .map(|path| path.to_string_lossy().into_owned()),
-                ..defaults.holder
+                ..std::mem::take(&mut defaults.holder)
             },
+            exclusive: self.exclusive,
+            journal: self.journal,
+            ..defaults
         };
-        Volume::open(backing, kms, options).map_err(|error| named(error, self.cipher_dir))
+        Volume::open(backing, keys, options).map_err(|error| named(error, self.cipher_dir))
     }
 }

@@ -13,7 +13,6 @@ use super::output;
 use super::target::{self, Target};
 use super::unlock::{self, KeystoreArgs};
 use crate::backing::Os;
-use crate::kms::Kms;
 use crate::volume::Volume;
 
 /// What a rotation did.
@@ -37,8 +36,8 @@ pub fn run(args: &RotateArgs, keystore: &KeystoreArgs) -> Result<Exit> {
         Target::Mounted(mountpoint) => control::call(&mountpoint, &Request::Rotate)?,
         Target::Unmounted(cipher_dir) => {
             let kms = Arc::new(unlock::open(keystore)?);
-            let volume = Opening::reading(&cipher_dir, "rotate").open(Arc::clone(&kms))?;
-            rotate(&kms, &volume)?
+            let volume = Opening::reading(&cipher_dir, "rotate").open(kms)?;
+            rotate(&volume)?
         }
     };
     if args.json {
@@ -54,14 +53,14 @@ pub fn run(args: &RotateArgs, keystore: &KeystoreArgs) -> Result<Exit> {
 }
 
 /// Makes new material for the CMK of an open volume.
-pub fn rotate(kms: &Kms, volume: &Volume<Os>) -> Result<Rotated> {
-    let key = volume.volume_key_id();
-    let previous = kms.current_material(&key)?;
-    kms.rotate_volume_key(&volume.id(), &key)?;
-    let current = kms.current_material(&key)?;
+pub fn rotate(volume: &Volume<Os>) -> Result<Rotated> {
+    let (key, keys) = (volume.volume_key_id(), volume.key_source());
+    let previous = keys.current_material(&key)?;
+    keys.rotate(&key)?;
+    let current = keys.current_material(&key)?;
     Ok(Rotated {
         volume_id: volume.id().to_string(),
-        key_arn: kms.key_arn(&key),
+        key_arn: keys.arn(&key)?,
         key_id: key.to_string(),
         material_id: current.to_string(),
         previous_material_id: previous.to_string(),

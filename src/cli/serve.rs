@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use super::exit::{Exit, usage};
 use super::output;
 use crate::kms::Kms;
-use crate::serve::{Options, Server};
+use crate::serve::{Limits, Options, Server};
 
 /// The folder of the socket, where root serves.
 const SYSTEM_FOLDER: &str = "/run/envelopefs";
@@ -35,6 +35,10 @@ pub struct ServeArgs {
     /// $XDG_RUNTIME_DIR/envelopefs/kms.sock for others.
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+
+    /// Cut off a client that is slow or silent for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub idle_seconds: u64,
 
     /// The certificate chain for network clients, in PEM
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "listen"])]
@@ -73,8 +77,8 @@ pub const MANUAL: [(&str, &str); 5] = [
     ),
     (
         "LIMITS",
-        "Bodies have at most 256 KiB, heads 16 KiB; a client that is slow or silent for a minute is cut \
-         off; 1024 connections are open at once on each socket, and further ones are closed at once. What \
+        "Bodies have at most 256 KiB, heads 16 KiB; a client that is slow or silent for a minute (--idle-seconds) \
+         is cut off; 1024 connections are open at once on each socket, and further ones are closed at once. What \
          a client sends is never written to the log.",
     ),
     (
@@ -94,7 +98,10 @@ pub fn run(args: ServeArgs, open: &dyn Fn() -> Result<Kms>) -> Result<Exit> {
         listen: args.listen,
         socket,
         tls: args.tls_cert.zip(args.tls_key),
-        ..Options::default()
+        limits: Limits {
+            idle_seconds: args.idle_seconds,
+            ..Limits::default()
+        },
     };
     // From here on a signal ends the server and nothing else.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("handling signals")?;

@@ -110,6 +110,15 @@ impl BlockIndex {
         CipherOffset(group.data_at().0 + place as u64 * P)
     }
 
+    /// The block whose data stands at this place of the cipher file; None where none does.
+    pub fn at(offset: u64) -> Option<Self> {
+        let group = GroupIndex::at(offset);
+        let behind = offset.checked_sub(group.data_at().0)?;
+        let place = behind / P;
+        (behind % P == 0 && place < group.blocks() as u64)
+            .then(|| Self(group.first_block().0 + place))
+    }
+
     /// The next block.
     #[must_use]
     pub fn next(self) -> Self {
@@ -217,6 +226,15 @@ impl Layout {
             Self::Empty => 0,
             Self::Inline { len } => len as u64,
             Self::Blocks { size } => size,
+        }
+    }
+
+    /// The size of the cipher file, for a layout that was checked before.
+    pub fn stored_size(self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Inline { len } => (INLINE_AT + len) as u64,
+            Self::Blocks { size } => Self::cipher_size(PlainOffset(size)).0,
         }
     }
 

@@ -62,6 +62,7 @@ fn a_state() {
         size: 0x0001_0203_0405,
         flags: StateFlags { sparse: true },
         seals: 7,
+        epoch: 0,
     };
     assert_eq!(State::open(&sealed, keys().content()), Ok(expected));
 }

@@ -103,6 +103,11 @@ pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut 
 }
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    if let [whole] = parts {
+        let mut out = [0; 32];
+        out.copy_from_slice(digest::digest(&digest::SHA256, whole).as_ref());
+        return out;
+    }
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(part);

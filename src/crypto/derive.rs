@@ -37,6 +37,26 @@ pub fn mac(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
     backend::hmac_sha256(key.expose(), parts)
 }
 
+/// A key of [`mac`], set up for many tags.
+pub struct MacKey(backend::HmacSha256);
+
+impl MacKey {
+    /// Sets up a key.
+    pub fn new(key: &Key256) -> Self {
+        Self(backend::HmacSha256::new(key.expose()))
+    }
+
+    /// As [`mac`].
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.0.tag(parts)
+    }
+
+    /// As [`mac_matches`].
+    pub fn matches(&self, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
+        same_bytes(&self.tag(parts), tag)
+    }
+}
+
 /// HMAC-SHA-256 under a key of any length, for protocols that make their keys themselves.
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     backend::hmac_sha256(key, parts)

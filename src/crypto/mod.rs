@@ -34,7 +34,7 @@ pub use asymmetric::{
     AgreementKey, DecryptionKey, EncryptionKey, Hash, ImportWrapping, KeyPair, KeyPairSpec,
     Message, OaepHash, SigningAlgorithm, SigningKey, VerifyingKey, WrappingKeySpec,
 };
-pub use derive::{hkdf_sha256, hmac_sha256, kbkdf_hmac_sha256, mac, mac_matches, sha256};
+pub use derive::{MacKey, hkdf_sha256, hmac_sha256, kbkdf_hmac_sha256, mac, mac_matches, sha256};
 pub use hmac::{HmacHash, HmacKey};
 pub use passphrase::{Argon2Cost, argon2id};
 pub use random::{fill_random, random_array, random_key};

@@ -20,6 +20,9 @@ pub mod blob;
 mod entry;
 mod header;
 mod ids;
+pub mod journal;
+mod kept_ctime;
+mod mark;
 mod record;
 mod slot;
 mod state;
@@ -30,7 +33,9 @@ pub use header::{
     StaticPart, Suite,
 };
 pub use ids::{FileId, VolumeId};
-pub use record::{NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
+pub use kept_ctime::{KEPT_CTIME_LEN, KeptCtime};
+pub use mark::{EPOCHS_MOST, MARK_MAX, MARK_SPACE, Mark};
+pub use record::{FEATURE_JOURNAL, NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
 pub use slot::{KeyRole, SLOT_LEN, SLOT_MAC_AT, Slot, WRAPPED_KEYS_MAX, WrappedKey};
 pub use state::{STATE_LEN, State, StateFlags};
 

@@ -9,6 +9,11 @@ use crate::secret::Key256;
 /// The most bytes of a stored record.
 pub const RECORD_MAX: usize = 16 * 1024;
 
+/// The volume was made by a program that knows journals, and states that name an epoch: who doesn't
+/// know them would lose data.
+pub const FEATURE_JOURNAL: u64 = 1;
+
+const FEATURES_KNOWN: u64 = FEATURE_JOURNAL;
 const MAGIC: [u8; 8] = *b"ENVLPVOL";
 const VERSION: u16 = 1;
 const HEAD: usize = 16;
@@ -46,7 +51,7 @@ pub struct VolumeRecord {
     pub generation: u64,
     /// The volume's identity.
     pub volume_id: VolumeId,
-    /// Features that a reader must know; none are defined yet.
+    /// Features that a reader must know: [`FEATURE_JOURNAL`].
     pub features: u64,
     /// How names are stored.
     pub names: NameEncoding,
@@ -60,8 +65,12 @@ pub struct VolumeRecord {
 pub struct VolumeSecrets {
     /// For the `names` room: names, symlink targets, extended attributes.
     pub names: Key256,
-    /// Authenticates the volume record.
+    /// Authenticates the volume record and the mark.
     pub record: Key256,
+    /// The keys of the journal derive from it, one for each epoch.
+    pub journal: Key256,
+    /// Authenticates kept change times.
+    pub ctimes: Key256,
 }
 
 impl VolumeSecrets {
@@ -71,6 +80,8 @@ impl VolumeSecrets {
         Self {
             names: key(b"names"),
             record: key(b"record"),
+            journal: key(b"journal"),
+            ctimes: key(b"ctimes"),
         }
     }
 }
@@ -125,7 +136,7 @@ impl VolumeRecord {
         if used != body.len() || record.volume_keys.is_empty() {
             return Err(FormatError::Malformed("the body of the volume record"));
         }
-        if record.features != 0 {
+        if record.features & !FEATURES_KNOWN != 0 {
             return Err(FormatError::Flags(record.features as u32));
         }
         Ok(record)

@@ -31,12 +31,14 @@ impl StateFlags {
 ///  0  sealed size        8   plaintext bytes
 ///  8  flags              4   1 sparse
 /// 12  seals              4   in units of 2^16, counted at random: see `seals`
-/// 16  zero              20
+/// 16  epoch              8   0: sealed; else the epoch that the file was new in: see `epoch`
+/// 24  zero              12
 /// 36  nonce             12
 /// 48  tag               16   AES-256-GCM of nothing, with bytes 0..36 behind "state" as associated data
 /// ```
 ///
-/// Written with each change of the size, in one write with the entries where they stand in the same page.
+/// In a file that is new, written with each change of the size, in one write with the entries where they
+/// stand in the same page. Later, when what it covers has become durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct State {
     /// Plaintext bytes in the file.
@@ -47,14 +49,27 @@ pub struct State {
     /// probability of 2^-16, so that the count is right on average, across any number of opens,
     /// and costs nothing to keep (R. Morris, "Counting large numbers of events in small registers", 1978).
     pub seals: u32,
+    /// 0: everything below `size` was durable before this state was written, so whatever is missing
+    /// there is damage. Else the epoch (one opening of the volume for writing) that the file was
+    /// new in and has not been synced since: when that epoch ended in a crash, nothing is owed yet.
+    pub epoch: u64,
 }
 
 impl State {
+    /// The size and the epoch that bytes claim, unauthenticated: whether a closer look is worth it.
+    pub fn peek(bytes: &[u8]) -> Result<(u64, u64), FormatError> {
+        Ok((
+            u64::from_le_bytes(field(bytes, 0)?),
+            u64::from_le_bytes(field(bytes, 16)?),
+        ))
+    }
+
     fn head(&self) -> [u8; AUTHENTICATED] {
         let mut out = [0; AUTHENTICATED];
         out[..8].copy_from_slice(&self.size.to_le_bytes());
         out[8..12].copy_from_slice(&self.flags.bits().to_le_bytes());
         out[12..16].copy_from_slice(&self.seals.to_le_bytes());
+        out[16..24].copy_from_slice(&self.epoch.to_le_bytes());
         out
     }
 
@@ -86,7 +101,7 @@ impl State {
         key.open_in_place(&sealed, &Self::aad(&head), &mut [])
             .map_err(|_| FormatError::Unauthentic)?;
         let flags = u32::from_le_bytes(field(bytes, 8)?);
-        if head[16..] != [0; 20] {
+        if head[24..] != [0; 12] {
             return Err(FormatError::Malformed(
                 "the reserved bytes of a state are zero",
             ));
@@ -95,6 +110,7 @@ impl State {
             size: u64::from_le_bytes(field(bytes, 0)?),
             flags: StateFlags::from_bits(flags).ok_or(FormatError::Flags(flags))?,
             seals: u32::from_le_bytes(field(bytes, 12)?),
+            epoch: u64::from_le_bytes(field(bytes, 16)?),
         })
     }
 }

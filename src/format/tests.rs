@@ -145,6 +145,7 @@ fn a_state_survives_and_every_changed_byte_is_seen() {
         size: 1 << 40,
         flags: StateFlags { sparse: true },
         seals: 77,
+        epoch: 0x0102_0304_0506_0708,
     };
     let bytes = state.seal(&aead);
     assert_eq!(State::open(&bytes, &aead), Ok(state));

@@ -180,6 +180,22 @@ pub enum KmsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The key manager of another process does not answer.
+    #[error("no answer from the key manager on {}: {why} (is `envelopefs serve` running?)", .place.display())]
+    Unreachable {
+        /// Its socket.
+        place: PathBuf,
+        /// What was seen.
+        why: String,
+    },
+    /// An exception of the key manager of another process that has no kind of its own here.
+    #[error("{code}: {message}")]
+    Remote {
+        /// Its name.
+        code: String,
+        /// What it said.
+        message: String,
+    },
     /// The database failed.
     #[error("the keystore's database failed: {0}")]
     Database(rusqlite::Error),
@@ -231,7 +247,35 @@ impl KmsError {
             | Self::Damaged(_)
             | Self::Unrecorded(_)
             | Self::Io { .. }
+            | Self::Unreachable { .. }
+            | Self::Remote { .. }
             | Self::Database(_) => "KMSInternalException",
+        }
+    }
+
+    /// The error behind an exception that another process answered.
+    pub fn from_wire(code: &str, message: String) -> Self {
+        // Behind a '#' where a namespace stands before it.
+        match code.rsplit('#').next().unwrap_or(code) {
+            "NotFoundException" => Self::NotFound(message),
+            "AccessDeniedException" => Self::AccessDenied(message),
+            "DisabledException" => Self::Disabled {
+                arn: match message.strip_suffix(" is disabled") {
+                    Some(arn) => arn.trim_end_matches('.').to_owned(),
+                    None => message,
+                },
+            },
+            "KMSInvalidStateException" => Self::InvalidState(message),
+            "InvalidCiphertextException" => Self::InvalidCiphertext,
+            "InvalidKeyUsageException" => Self::InvalidKeyUsage(message),
+            "DryRunOperationException" => Self::DryRun,
+            "LimitExceededException" => Self::LimitExceeded(message),
+            "UnsupportedOperationException" => Self::UnsupportedOperation(message),
+            "ValidationException" => Self::Validation(message),
+            other => Self::Remote {
+                code: other.to_owned(),
+                message,
+            },
         }
     }
 

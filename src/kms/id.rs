@@ -111,6 +111,17 @@ impl MaterialId {
         ]))
     }
 
+    /// The id of imported material of `key`: always the same for the same material. One-way; who
+    /// could guess the material could check the guess by it, as by any ciphertext.
+    pub(super) fn of_imported(key: &KeyId, material: &[u8]) -> Self {
+        let mut digest = crypto::sha256(&[material]);
+        let digest = crate::secret::Key256::take_from(&mut digest);
+        Self(crypto::mac(
+            &digest,
+            &[b"envelopefs imported key material id v1\0", key.bytes()],
+        ))
+    }
+
     /// The first eight bytes, by which a blob names its material.
     pub fn prefix(&self) -> [u8; 8] {
         let mut prefix = [0; 8];

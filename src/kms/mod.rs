@@ -8,6 +8,7 @@
 //! - `client`: the one gate, for every operation of every caller; `access`: rights by policy and
 //!   grants, `state`: which operation is allowed in which key state; `audit`: the record;
 //! - `volumes`: what volumes need, whose keys never lie outside [`crate::secret::Secret`];
+//! - [`KeySource`]: the same for a volume that need not know whether the keystore is in its process;
 //! - `store`: the durable state, `cache`: keys in memory, `wrap`: the `CiphertextBlob`'s cryptography;
 //! - `key_pair`: what key pairs and HMAC keys do, `import_token`: what comes back with an import;
 //! - `maintain`: what happens to keys by itself.
@@ -29,6 +30,8 @@ mod key_pair;
 mod maintain;
 pub mod policy;
 mod reference;
+mod replica;
+mod source;
 mod spec;
 mod state;
 mod store;
@@ -49,6 +52,8 @@ pub use error::{KmsError, Result};
 pub use id::{KeyId, MaterialId};
 pub use maintain::Maintained;
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
+pub use replica::StoreKey;
+pub use source::{KeySource, Requester, VolumeKeys};
 pub use spec::{
     EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,
     MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,

@@ -4,11 +4,14 @@
 //! - `sigv4`: whether a request is from who it says; `answer`: what goes back, refusals included;
 //! - `service`: one request, from its bytes to its answer; `listen`: sockets, TLS, time limits.
 //!
+//! `client` is the other end, for a volume that uses the keys of another process.
+//!
 //! A network client is the user whose access key signs its requests. A client of the Unix socket is
 //! the local user that the kernel says it is, and signs nothing. Every request costs a bounded
 //! amount of memory and time, whoever sends it.
 
 mod answer;
+mod client;
 mod listen;
 mod service;
 pub mod sigv4;
@@ -18,6 +21,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use client::RemoteKeys;
 pub use listen::{Bound, Server};
 
 /// What a server is told.

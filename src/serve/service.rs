@@ -14,15 +14,12 @@ use zeroize::Zeroizing;
 
 use super::Limits;
 use super::answer::{self, Answer};
+use super::client::{REQUESTER_HEADER, VOLUME_HEADER};
 use super::sigv4::{self, AuthError, Authorization};
 use crate::crypto;
 use crate::kms::api;
 use crate::kms::{Caller, Kms, Principal, Region, Source};
 
-/// Names the volume on whose behalf a mount asks.
-const VOLUME_HEADER: &str = "x-envelopefs-volume";
-/// The user and the process that made it ask: `UID/PID`, `-` for one that is not known.
-const REQUESTER_HEADER: &str = "x-envelopefs-requester";
 /// Bytes of a request's body: a policy of 32 KiB with every character escaped, and room.
 const BODY_MOST: usize = 256 << 10;
 /// What one permit of the memory for bodies stands for.

@@ -358,8 +358,59 @@ impl<'a> Authorization<'a> {
     }
 }
 
+/// Who signs a request, and for what.
+#[derive(Clone, Copy)]
+pub struct Signer<'a> {
+    /// The access key's id.
+    pub access_key: &'a str,
+    /// Its secret.
+    pub secret: &'a [u8],
+    /// The Region that is asked.
+    pub region: &'a str,
+    /// The service that is asked.
+    pub service: &'a str,
+}
+
+impl Signer<'_> {
+    /// The `Authorization` header of a request whose `X-Amz-Date` is `time`. All headers that it has
+    /// are signed.
+    ///
+    /// # Errors
+    /// [`AuthError::Incomplete`] for a header that is no text.
+    pub fn sign(&self, request: &Request<'_>, time: &str) -> Result<String> {
+        let mut names: Vec<String> = request
+            .headers
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let authorization = Authorization {
+            access_key: self.access_key,
+            day: time.get(..8).unwrap_or_default(),
+            region: self.region,
+            service: self.service,
+            signed_headers: names.iter().map(String::as_str).collect(),
+            signature: [0; 32],
+        };
+        let mut text = format!(
+            "{ALGORITHM} Credential={}/{}/{}/{}/aws4_request, SignedHeaders={}, Signature=",
+            self.access_key,
+            authorization.day,
+            self.region,
+            self.service,
+            names.join(";")
+        );
+        push_hex(
+            &mut text,
+            &authorization.signature(request, self.secret, time)?,
+        );
+        Ok(text)
+    }
+}
+
 /// A time as the protocol writes it: `YYYYMMDDThhmmssZ`.
-fn basic(time: Timestamp) -> String {
+pub fn basic(time: Timestamp) -> String {
     let whole = Timestamp::from_millis(time.millis().div_euclid(1000) * 1000).to_string();
     whole
         .chars()

@@ -1,5 +1,8 @@
 //! Attributes of nodes.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::types::{Attr, Caller, HandleId, NodeId, SetAttr};
@@ -45,10 +48,18 @@ impl<B: Backing> Volume<B> {
                 self.backing.set_mode(at, mode & 0o7777)?;
             }
             if (set.atime, set.mtime) != (SetTime::Omit, SetTime::Omit) {
+                // A write-back keeps the times that it finds; the next write sets them again.
+                let file = self.files.of_node(node);
+                let _times = file.as_ref().map(|file| {
+                    let mut times = file.times.lock();
+                    *times = 0;
+                    times
+                });
                 self.backing.set_times(at, set.atime, set.mtime)?;
             }
             Ok(())
         })?;
+        self.meta_changed(node);
         if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
             self.inode_changed(node);
         }
@@ -63,8 +74,15 @@ impl<B: Backing> Volume<B> {
             dir.forget_inherit();
         }
         if let Some(file) = self.files.of_node(node) {
-            file.unprivileged
-                .store(false, std::sync::atomic::Ordering::Relaxed);
+            file.unprivileged.store(false, Ordering::Relaxed);
+            file.meta_dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Attributes or names of a node changed: an fsync of it has something to do.
+    pub(super) fn meta_changed(&self, node: NodeId) {
+        if let Some(file) = self.files.of_node(node) {
+            file.meta_dirty.store(true, Ordering::Release);
         }
     }
 
@@ -76,8 +94,9 @@ impl<B: Backing> Volume<B> {
         size: u64,
         kill: bool,
     ) -> Result<()> {
-        let resize = |file: &super::open_file::OpenFile<B>| {
+        let resize = |file: &Arc<super::open_file::OpenFile<B>>| {
             self.drop_privileges(file, kill && caller.uid != 0)?;
+            let _room = self.room_for_step()?;
             let mut core = file.core.write();
             self.truncate_core(file, &mut core, size)
         };
@@ -92,7 +111,7 @@ impl<B: Backing> Volume<B> {
             None => {
                 let file = self.acquire(node, true)?;
                 let result = resize(&file);
-                self.files.give_back(node);
+                self.done_with(&file);
                 result
             }
         }

@@ -1,13 +1,13 @@
 //! Opening a file's header, and making a new one.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::Volume;
 use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
 use super::open_file::{Core, Head, OpenFile, Pages};
 use super::types::NodeId;
-use super::{Strictness, Volume};
 use crate::backing::Backing;
 use crate::content::{EntryPage, GroupIndex, Layout};
 use crate::format::{
@@ -19,121 +19,168 @@ use crate::kms::KmsError;
 /// Up to this size a file is fetched whole when it is opened: most are then read whole.
 const SMALL: u64 = 256 * 1024;
 
-/// Where the valid slot stands, and what is in it.
-pub(super) struct FoundSlot {
-    pub(super) slot: Slot,
-    pub(super) at: usize,
-    pub(super) unwrapped: Unwrapped,
+/// The envelope slots of a header and where they stand, the newest first; unauthenticated.
+pub(super) fn slots(page: &[u8]) -> Vec<(usize, Slot)> {
+    let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
+        .into_iter()
+        .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
+        .collect();
+    slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    slots
+}
+
+/// Whether bytes were never written: all of them are zero.
+fn is_unwritten(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 impl<B: Backing> Volume<B> {
-    /// Understands an opened cipher file.
+    /// Understands an opened cipher file; after a crash, brings it in order.
     pub(super) fn read_file(
         &self,
         node: NodeId,
         file: B::File,
         writable: bool,
     ) -> Result<OpenFile<B>> {
-        let size = self.backing.stat_file(&file)?.size;
+        let stat = self.backing.stat_file(&file)?;
         let what = || self.cipher_path(node);
-        let layout = Layout::of_cipher_size(size)
-            .map_err(|_| VolumeError::damaged(what(), "it is cut inside its header"))?;
-        let pages = Pages::default();
-        let head = if layout == Layout::Empty {
-            None
-        } else {
-            if size > PAGE as u64 && size <= SMALL {
-                // Header and blocks in one go, if they are on a disk.
-                self.backing.will_need(&file, 0, size);
+        let mut open = OpenFile::new(
+            node,
+            file,
+            writable,
+            Core::empty(),
+            Pages::default(),
+            false,
+            stat.ino,
+        );
+        open.replay = self.replay_of(&open)?;
+        let size = open
+            .replay
+            .as_ref()
+            .map_or(stat.size, |replay| replay.size(stat.size));
+        if size == 0 {
+            return Ok(open);
+        }
+        if size > PAGE as u64 && size <= SMALL {
+            // Header and blocks in one go, if they are on a disk.
+            self.backing.will_need(open.file(), 0, size);
+        }
+        let mut page = Box::new([0; PAGE]);
+        let read = self.read_home(&open, page.as_mut_slice(), 0)?;
+        if self.in_doubt() && is_unwritten(&page[..SLOT_B_AT.min(read)]) {
+            // Its first write never reached the disk: nothing of it can be read, or was promised.
+            if !self.read_only {
+                self.backing.truncate(open.file(), 0)?;
             }
-            let mut page = Box::new([0; PAGE]);
-            let read =
-                self.backing
-                    .read_at(&file, &mut [IoSliceMut::new(page.as_mut_slice())], 0)?;
-            if (read as u64) < size.min(PAGE as u64) {
-                return Err(VolumeError::damaged(what(), "it was cut while being read"));
+            return Ok(open);
+        }
+        let mut layout = match Layout::of_cipher_size(size) {
+            Ok(layout) => layout,
+            // Its first write reached the disk in part, with no byte of its contents.
+            Err(_) if self.was_begun(&page[..read], &what) => {
+                if !self.read_only {
+                    self.backing.truncate(open.file(), 0)?;
+                }
+                return Ok(open);
             }
-            let head = self.open_head(&page[..read], layout, &what)?;
-            if let Layout::Blocks { .. } = layout {
-                pages.put(Arc::new(EntryPage::from_bytes(GroupIndex(0), page)));
-            }
-            Some(head)
+            Err(_) => return Err(VolumeError::damaged(what(), "it is cut inside its header")),
         };
-        let core = Core { layout, head };
-        Ok(OpenFile::new(node, file, writable, core, pages, false))
+        if (read as u64) < size.min(PAGE as u64) {
+            return Err(VolumeError::damaged(what(), "it was cut while being read"));
+        }
+        let (mut head, doubtful) = self.open_head(&page[..read], layout, &what)?;
+        let offered = self.offers.contains_key(&head.static_part.file_id);
+        if doubtful || offered || (self.in_doubt() && head.state.size != layout.size()) {
+            layout = self.recover_file(&open, &page[..read], &mut head, layout, doubtful)?;
+        } else if head.state.size != layout.size() {
+            let (right, is) = (head.state.size, layout.size());
+            let why = format!("it should have {right} bytes and has {is}");
+            return Err(VolumeError::damaged(what(), why));
+        } else if let Layout::Inline { .. } = layout {
+            head.inline = head
+                .unwrapped
+                .keys
+                .open_inline(&page[ENTRIES_AT..read])
+                .map_err(|error| VolumeError::damaged(what(), error))?;
+        }
+        if let (Layout::Blocks { .. }, None) = (layout, open.pages.get(GroupIndex(0))) {
+            let page = EntryPage::from_bytes(GroupIndex(0), page);
+            open.pages.put(Arc::new(page));
+        }
+        if layout != Layout::Empty {
+            *open.core.get_mut() = Core {
+                durable: layout.size(),
+                fresh: self.engine.is_none(),
+                layout,
+                head: Some(head),
+            };
+        }
+        Ok(open)
     }
 
-    /// Understands the first page (or what there is of it) of a cipher file.
-    fn open_head(&self, page: &[u8], layout: Layout, what: &dyn Fn() -> String) -> Result<Head> {
+    /// Whether a file that is too short for its header was new at a crash, or too short to tell.
+    fn was_begun(&self, page: &[u8], what: &dyn Fn() -> String) -> bool {
+        self.in_doubt()
+            && (page.len() < HEADER_LEN
+                || self
+                    .open_head(page, Layout::Empty, what)
+                    .is_ok_and(|(_, doubtful)| doubtful))
+    }
+
+    /// Understands the first page (or what there is of it) of a cipher file. The bytes of an inline
+    /// file are left alone. Also whether the file was new at a crash.
+    fn open_head(
+        &self,
+        page: &[u8],
+        layout: Layout,
+        what: &dyn Fn() -> String,
+    ) -> Result<(Head, bool)> {
         let damaged = |why: &dyn ToString| VolumeError::damaged(what(), why.to_string());
         let static_part = StaticPart::parse(page).map_err(|error| damaged(&error))?;
-        let found = self.find_slot(page, &static_part, what)?;
-        let keys = &found.unwrapped.keys;
-        let state = State::open(&page[STATE_AT..HEADER_LEN], keys.content())
-            .map_err(|_| damaged(&"its state fails authentication"))?;
-        if state.size != layout.size() && self.strictness() == Strictness::Full {
-            let why = format!(
-                "it should have {} bytes and has {}",
-                state.size,
-                layout.size()
-            );
-            return Err(damaged(&why));
-        }
-        let inline = if let Layout::Inline { .. } = layout {
-            keys.open_inline(&page[ENTRIES_AT..])
-                .map_err(|error| damaged(&error))?
-        } else {
-            Vec::new()
+        let unwrapped = self.unwrap_header(page, &static_part, what)?;
+        let keys = &unwrapped.keys;
+        let (state, doubtful) = match State::open(&page[STATE_AT..HEADER_LEN], keys.content()) {
+            Ok(state) => (state, self.is_doubtful(state.epoch)),
+            // The second sector of its first write never reached the disk.
+            Err(_) if self.in_doubt() && is_unwritten(&page[SLOT_B_AT..HEADER_LEN]) => {
+                let state = State {
+                    size: layout.size(),
+                    flags: StateFlags::default(),
+                    seals: 0,
+                    epoch: 0,
+                };
+                (state, true)
+            }
+            Err(_) => return Err(damaged(&"its state fails authentication")),
         };
-        let holes = state.flags.sparse || self.strictness() == Strictness::AfterCrash;
-        Ok(Head {
+        let head = Head {
             static_part,
-            unwrapped: found.unwrapped,
+            unwrapped,
+            holes: state.flags.sparse,
+            home_size: state.size,
             state,
-            holes,
-            inline,
-        })
+            lost: Vec::new(),
+            inline: Vec::new(),
+        };
+        Ok((head, doubtful))
     }
 
-    /// The valid envelope slot with the higher generation, its data key unwrapped.
-    pub(super) fn find_slot(
+    /// The data key of the valid envelope slot with the higher generation.
+    fn unwrap_header(
         &self,
         page: &[u8],
         static_part: &StaticPart,
         what: &dyn Fn() -> String,
-    ) -> Result<FoundSlot> {
-        let static_bytes = static_part.encode();
-        let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
-            .into_iter()
-            .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
-            .collect();
-        slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    ) -> Result<Unwrapped> {
         let mut failure = None;
-        for (at, slot) in slots {
+        for (at, slot) in slots(page) {
             let wrapped: Vec<&WrappedKey> = slot.current().collect();
-            let unwrapped = match self.keys.unwrap(&static_part.file_id, &wrapped) {
-                Ok(unwrapped) => unwrapped,
-                Err(error) => {
-                    failure = failure.or(Some(error));
-                    continue;
+            match self.keys.unwrap(&static_part.file_id, &wrapped) {
+                Ok(unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
+                    return Ok(unwrapped);
                 }
-            };
-            let bytes = page
-                .get(at..at + SLOT_LEN)
-                .and_then(|bytes| bytes.try_into().ok());
-            if bytes.is_some_and(|bytes| {
-                Slot::authentic(
-                    bytes,
-                    unwrapped.keys.header(),
-                    &self.record.volume_id,
-                    &static_bytes,
-                )
-            }) {
-                return Ok(FoundSlot {
-                    slot,
-                    at,
-                    unwrapped,
-                });
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
         // A key that can't be used is the user's to mend; anything else is damage.
@@ -142,6 +189,27 @@ impl<B: Backing> Volume<B> {
                 VolumeError::Key(error)
             }
             _ => VolumeError::damaged(what(), "no envelope slot of its header is authentic"),
+        })
+    }
+
+    /// Whether the slot at `at` is what the holder of the data key wrote there.
+    pub(super) fn is_authentic(
+        &self,
+        page: &[u8],
+        at: usize,
+        static_part: &StaticPart,
+        unwrapped: &Unwrapped,
+    ) -> bool {
+        let bytes = page
+            .get(at..at + SLOT_LEN)
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes.is_some_and(|bytes| {
+            Slot::authentic(
+                bytes,
+                unwrapped.keys.header(),
+                &self.record.volume_id,
+                &static_part.encode(),
+            )
         })
     }
 
@@ -172,11 +240,14 @@ impl<B: Backing> Volume<B> {
             size: 0,
             flags: StateFlags::default(),
             seals: 0,
+            epoch: self.epoch,
         };
         let head = Head {
             static_part,
             unwrapped,
             state,
+            home_size: 0,
+            lost: Vec::new(),
             holes: false,
             inline: Vec::new(),
         };
@@ -196,7 +267,7 @@ impl<B: Backing> Volume<B> {
         let state = State {
             size: plain.len() as u64,
             flags: StateFlags::default(),
-            seals: head.state.seals,
+            ..head.state
         };
         let keys = &head.unwrapped.keys;
         let state_bytes = state.seal(keys.content());
@@ -220,7 +291,7 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    /// Writes the state alone.
+    /// Writes the state alone, of a file that is new.
     pub(super) fn write_state(
         &self,
         file: &OpenFile<B>,

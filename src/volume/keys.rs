@@ -1,5 +1,6 @@
 //! The data keys of files: made, unwrapped, cached, and cut off when the CMK is.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,16 +9,41 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::error::{Result, VolumeError};
+use super::types::Caller;
 use crate::content::FileKeys;
 use crate::format::blob::BlobHeader;
 use crate::format::{FileId, KeyRole, VolumeId, WrappedKey};
-use crate::kms::{Caller, EncryptionContext, KeyId, Kms, KmsError, volume_context};
+use crate::kms::{EncryptionContext, KeyId, KmsError, Requester, VolumeKeys, volume_context};
 use crate::secret::Key256;
 
 /// The most data keys of closed files that are kept.
 const CACHE_MOST: usize = 1024;
 /// How many opens one cached data key serves.
 const CACHE_USES: u32 = 10_000;
+
+thread_local! {
+    /// For whom this thread opens or makes a file: no matter of the ten functions in between.
+    static REQUESTER: Cell<Requester> = const { Cell::new(Requester { uid: None, pid: None }) };
+}
+
+/// Has what this thread asks of the key manager recorded as asked for by `caller`, for as long as it
+/// lives.
+pub(super) struct OnBehalf(Requester);
+
+impl OnBehalf {
+    pub(super) fn of(caller: &Caller) -> Self {
+        Self(REQUESTER.replace(Requester {
+            uid: Some(caller.uid),
+            pid: Some(caller.pid),
+        }))
+    }
+}
+
+impl Drop for OnBehalf {
+    fn drop(&mut self) {
+        REQUESTER.set(self.0);
+    }
+}
 
 /// Whether a CMK may be used. Shared by all open files under it.
 pub(super) struct Gate {
@@ -51,9 +77,7 @@ struct Cached {
 
 /// The keys of one volume's files.
 pub(super) struct DataKeys {
-    kms: Arc<Kms>,
-    /// The volume, as the key manager knows it.
-    caller: Caller,
+    source: Arc<dyn VolumeKeys>,
     volume: VolumeId,
     ttl: Duration,
     gates: Mutex<HashMap<KeyId, Arc<Gate>>>,
@@ -68,10 +92,9 @@ pub(super) struct Unwrapped {
 }
 
 impl DataKeys {
-    pub(super) fn new(kms: Arc<Kms>, volume: VolumeId, ttl: Duration) -> Self {
+    pub(super) fn new(source: Arc<dyn VolumeKeys>, volume: VolumeId, ttl: Duration) -> Self {
         Self {
-            caller: kms.volume_caller(&volume),
-            kms,
+            source,
             volume,
             ttl,
             gates: Mutex::default(),
@@ -79,13 +102,13 @@ impl DataKeys {
         }
     }
 
-    pub(super) fn kms(&self) -> &Kms {
-        &self.kms
+    pub(super) fn source(&self) -> &dyn VolumeKeys {
+        &*self.source
     }
 
     /// Whether a CMK can be used by this volume now.
     pub(super) fn check_usable(&self, key: &KeyId) -> std::result::Result<(), KmsError> {
-        self.kms.client(&self.caller).check_usable(key)
+        self.source.check_usable(key)
     }
 
     pub(super) fn ttl(&self) -> Duration {
@@ -97,7 +120,8 @@ impl DataKeys {
         volume_context(&self.volume).with("envelopefs:file-id", file.to_string())
     }
 
-    fn gate(&self, key: &KeyId) -> Arc<Gate> {
+    /// The gate of a CMK, shared by all who have files open under it.
+    pub(super) fn gate(&self, key: &KeyId) -> Arc<Gate> {
         let mut gates = self.gates.lock();
         let gate = gates.entry(*key).or_insert_with(|| {
             Arc::new(Gate {
@@ -111,9 +135,8 @@ impl DataKeys {
     /// Makes the data key of a new file, under the CMK `key`.
     pub(super) fn generate(&self, key: &KeyId, file: &FileId) -> Result<(Unwrapped, WrappedKey)> {
         let made = self
-            .kms
-            .client(&self.caller)
-            .generate_data_key_for_volume(key, &self.context(file))?;
+            .source
+            .generate(REQUESTER.get(), key, &self.context(file))?;
         let keys = FileKeys::derive(&made.plaintext, &self.volume, file, 0);
         let wrapped = WrappedKey {
             key_generation: 0,
@@ -160,18 +183,14 @@ impl DataKeys {
 
     fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
         Ok(self
-            .kms
-            .client(&self.caller)
-            .decrypt_data_key(blob, &self.context(file))?)
+            .source
+            .decrypt(REQUESTER.get(), blob, &self.context(file))?)
     }
 
     /// Wraps the data key of `blob` anew, under the current material of `to`.
     pub(super) fn rewrap(&self, file: &FileId, blob: &[u8], to: &KeyId) -> Result<Vec<u8>> {
         let context = self.context(file);
-        Ok(self
-            .kms
-            .client(&self.caller)
-            .re_encrypt_data_key(blob, &context, to, &context)?)
+        Ok(self.source.re_encrypt(blob, &context, to)?)
     }
 
     fn cached(&self, file: &FileId, blob: &[u8]) -> Option<Arc<FileKeys>> {
@@ -243,9 +262,9 @@ pub(super) fn key_of(blob: &[u8]) -> Result<KeyId> {
 }
 
 /// Whether a blob is wrapped under the current material of `key`.
-pub(super) fn is_current(kms: &Kms, blob: &[u8], key: &KeyId) -> Result<bool> {
+pub(super) fn is_current(source: &dyn VolumeKeys, blob: &[u8], key: &KeyId) -> Result<bool> {
     let header =
         BlobHeader::parse(blob).map_err(|error| VolumeError::damaged("a wrapped key", error))?;
     Ok(KeyId::new(header.key_id, header.multi_region) == *key
-        && kms.current_material(key)?.prefix() == header.material)
+        && source.current_material(key)?.prefix() == header.material)
 }

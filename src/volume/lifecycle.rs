@@ -1,23 +1,33 @@
 //! Making, opening, looking after and closing a volume.
 
+use std::collections::HashMap;
+use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
+use super::journal::replay::{FileReplay, Found, Offers, Replays};
+use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
 use super::keys::{DataKeys, is_current, key_of};
 use super::nodes::Nodes;
-use super::open_file::OpenFiles;
-use super::record_io::{CONTROL_DIR, Control, Holder, Mark, TARGETS};
+use super::open_file::{OpenFile, OpenFiles};
+use super::record_io::{CONTROL_DIR, Control, Holder, TARGETS};
 use super::status::Counters;
 use super::types::NodeId;
 use super::{CutOff, Volume};
 use crate::backing::Backing;
-use crate::format::{NameEncoding, VolumeId, VolumeRecord, VolumeSecrets};
-use crate::kms::{KeyId, Kms, KmsError, volume_context};
+use crate::crypto::random_array;
+use crate::format::journal::JournalKey;
+use crate::format::{
+    FEATURE_JOURNAL, FileId, Mark, NameEncoding, STATIC_LEN, StaticPart, VolumeId, VolumeRecord,
+    VolumeSecrets,
+};
+use crate::kms::{KeyId, KeySource, Kms, KmsError, Requester, VolumeKeys, volume_context};
 use crate::names::{DirId, NameMode, Names};
 use crate::secret::Key256;
 
@@ -50,6 +60,12 @@ pub struct OpenOptions {
     pub key_ttl: Duration,
     /// Who opens it, for the lock file.
     pub holder: Holder,
+    /// Keep writers out although it is for reading only.
+    pub exclusive: bool,
+    /// What is done with overwritten blocks.
+    pub journal: JournalMode,
+    /// Bytes that the journal takes below; less on a small disk.
+    pub journal_size: u64,
 }
 
 impl Default for OpenOptions {
@@ -66,6 +82,9 @@ impl Default for OpenOptions {
             read_only: false,
             key_ttl: Duration::from_secs(60),
             holder,
+            exclusive: false,
+            journal: JournalMode::default(),
+            journal_size: JOURNAL_SIZE,
         }
     }
 }
@@ -109,7 +128,7 @@ impl<B: Backing> Volume<B> {
         let record = VolumeRecord {
             generation: 1,
             volume_id,
-            features: 0,
+            features: FEATURE_JOURNAL,
             names: options.names,
             created,
             volume_keys: vec![made.blob],
@@ -117,7 +136,7 @@ impl<B: Backing> Volume<B> {
         backing.mkdir(&root, &CONTROL_DIR, 0o700)?;
         let control = Control::open(backing, &root)?;
         backing.mkdir(&control.dir, &TARGETS, 0o700)?;
-        control.set_mark(Mark::Clean, &secrets)?;
+        control.set_mark(&Mark::default(), &secrets)?;
         control.write_record(&record, &secrets)?;
         backing.sync_dir(&root)?;
         Ok(volume_id)
@@ -128,36 +147,59 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::NoVolume`], [`VolumeError::Busy`], [`VolumeError::Key`],
     /// [`VolumeError::Record`].
-    pub fn open(backing: B, kms: Arc<Kms>, options: OpenOptions) -> Result<Self> {
+    pub fn open<S: KeySource + ?Sized>(
+        backing: B,
+        source: Arc<S>,
+        options: OpenOptions,
+    ) -> Result<Self> {
         let root = backing.root()?;
         let stat = backing.stat_dir(&root)?;
         let control = Control::open(&backing, &root).map_err(|error| match error {
             VolumeError::NotFound => VolumeError::NoVolume("the directory".into()),
             other => other,
         })?;
-        let (record, secrets, volume_key) = unlock(&control, &kms)?;
-        let (lock, mark) = if options.read_only {
-            (None, control.mark(&secrets))
+        let (record, secrets, volume_key, keys) = unlock(&control, &source)?;
+        let lock = if options.read_only && !options.exclusive {
+            None
         } else {
-            let lock = control.lock(&options.holder)?;
-            let mark = control.mark(&secrets);
-            if mark == Mark::Clean {
-                control.set_mark(Mark::InUse, &secrets)?;
-            }
-            (Some(lock), mark)
+            Some(control.lock(&options.holder)?)
         };
-        // A reader beside a writer finds the mark "in use", and files in the middle of a change.
-        if mark == Mark::InUse && !options.read_only {
-            tracing::warn!(volume = %record.volume_id, "the volume was not unmounted cleanly");
+        let left = Left::look(&control, &root, (&record, &secrets), options.read_only)?;
+        let mut epoch = 0;
+        let mut journal = None;
+        if !options.read_only {
+            epoch = u64::from_le_bytes(random_array()).max(1);
+            let begun = begin(&control, (&record, &secrets), &left, epoch, &options)?;
+            journal = begun;
         }
         let mode = match record.names {
             NameEncoding::Encrypted => NameMode::Encrypted,
             NameEncoding::Plain => NameMode::Plain,
         };
         drop(control);
-        Ok(Self {
+        let backing = Arc::new(backing);
+        let files = Arc::new(OpenFiles::default());
+        let engine = journal.map(|journal| {
+            let (backing, files) = (Arc::clone(&backing), Arc::clone(&files));
+            Engine::new(backing, files, journal, options.journal)
+        });
+        let replayed_sizes = left
+            .replays
+            .values()
+            .map(|replay| (replay.inode, Arc::clone(replay)))
+            .collect();
+        let secrets = Arc::new(secrets);
+        let ctimes = Ctimes::load(
+            &*backing,
+            &root,
+            Arc::clone(&secrets),
+            record.volume_id,
+            options.read_only,
+        )?;
+        let volume = Self {
+            ctimes,
             names: Names::new(&secrets.names, mode),
-            keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
+            keys: DataKeys::new(keys, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
             root_ino: stat.ino,
             device: stat.dev,
@@ -167,19 +209,38 @@ impl<B: Backing> Volume<B> {
             current_cmk: Mutex::new(volume_key),
             nodes: Nodes::default(),
             dirs: Dirs::new(most_dirs()),
-            files: OpenFiles::default(),
+            files,
+            engine,
+            mark_generation: AtomicU64::new(left.mark.generation.wrapping_add(1)),
+            replays: left.replays,
+            offers: left.offers,
+            replayed_sizes,
+            epoch,
+            doubt: AtomicBool::new(!left.crashed.is_empty()),
+            crashed: Mutex::new(left.crashed),
+            damage: left.damage,
+            young: Mutex::default(),
             namespace: RwLock::new(()),
             counters: Counters::default(),
-            strict: AtomicBool::new(mark == Mark::Clean),
             read_only: options.read_only,
             lock: Mutex::new(lock),
             cut_off: Mutex::new(None),
+            moves: super::moves::Moves::default(),
             process: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
             ),
             backing,
-        })
+        };
+        if !volume.read_only {
+            volume.recover_offered(&left.offered);
+        }
+        Ok(volume)
+    }
+
+    /// What the volume does with keys, and where they are.
+    pub fn key_source(&self) -> &dyn VolumeKeys {
+        self.keys.source()
     }
 
     /// Whether the volume may use its CMK now.
@@ -198,7 +259,7 @@ impl<B: Backing> Volume<B> {
     /// What has to be done from time to time: whoever serves the volume calls it at least twice in
     /// each `key_ttl`. Rotates and deletes keys that are due, and cuts off open files whose CMK was disabled.
     pub fn housekeeping(&self) {
-        if let Err(error) = self.keys.kms().maintain() {
+        if let Err(error) = self.keys.source().maintain() {
             tracing::warn!(%error, "looking after the keys");
         }
         if self.keys.look_after()
@@ -218,20 +279,71 @@ impl<B: Backing> Volume<B> {
         let Some(lock) = self.lock.lock().take() else {
             return Ok(());
         };
-        self.backing.sync_all()?;
-        if self.strict.load(Ordering::Relaxed) {
-            let control = Control::open(&self.backing, &self.root.dir)?;
-            control.set_mark(Mark::Clean, &self.secrets)?;
+        if self.read_only {
+            return Ok(());
         }
+        self.settle_ctimes();
+        if let Some(engine) = &self.engine {
+            engine.stop();
+            for file in self.files.all() {
+                if file.lingers() {
+                    engine.queue(&file);
+                }
+            }
+            engine.write_back(true)?;
+        }
+        self.backing.sync_all()?;
+        if self.files.all().iter().any(|file| file.lingers()) {
+            // Their seals are missing: the next one to open the volume has to know.
+            return Err(std::io::Error::from_raw_os_error(libc::EIO).into());
+        }
+        self.set_mark(false)?;
         drop(lock);
         Ok(())
+    }
+
+    fn set_mark(&self, in_use: bool) -> Result<()> {
+        let mark = Mark {
+            in_use,
+            generation: 1u64.wrapping_add(self.mark_generation.fetch_add(1, Ordering::Relaxed)),
+            epoch: self.epoch,
+            journal: self.engine.is_some(),
+            crashed: self.crashed.lock().clone(),
+        };
+        let control = Control::open(&*self.backing, &self.root.dir)?;
+        control.set_mark(&mark, &self.secrets)
+    }
+
+    /// Every file has been looked at that was open when these epochs ended.
+    pub(super) fn all_recovered(&self, epochs: &[u64]) -> Result<()> {
+        let left = {
+            let mut crashed = self.crashed.lock();
+            crashed.retain(|epoch| !epochs.contains(epoch));
+            !crashed.is_empty()
+        };
+        self.set_mark(true)?;
+        self.doubt.store(left, Ordering::Release);
+        Ok(())
+    }
+
+    /// What a replayed journal lays over a file, when it can't go home.
+    pub(super) fn replay_of(&self, file: &OpenFile<B>) -> Result<Option<Arc<FileReplay>>> {
+        if self.replays.is_empty() {
+            return Ok(None);
+        }
+        let mut head = [0; STATIC_LEN];
+        let bufs = &mut [IoSliceMut::new(&mut head)];
+        let read = self.backing.read_at(file.file(), bufs, 0)?;
+        Ok(StaticPart::parse(&head[..read])
+            .ok()
+            .and_then(|head| self.replays.get(&head.file_id).cloned()))
     }
 
     /// Wraps the volume key anew, under the current material of `to`, when it isn't already. True
     /// when it was. New files get their keys from `to` from then on.
     pub fn rewrap_volume_key(&self, to: &KeyId) -> Result<bool> {
         self.check_writable()?;
-        let control = Control::open(&self.backing, &self.root.dir)?;
+        let control = Control::open(&*self.backing, &self.root.dir)?;
         // Only what this volume's own key authenticates is sealed anew.
         let authentic = |(bytes, record): &(Vec<u8>, VolumeRecord)| {
             record.volume_id == self.record.volume_id
@@ -242,14 +354,11 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
         let context = volume_context(&record.volume_id);
-        let kms = self.keys.kms();
-        let caller = kms.volume_caller(&record.volume_id);
+        let source = self.keys.source();
         let mut changed = false;
         for blob in &mut record.volume_keys {
-            if !is_current(kms, blob, to)? {
-                *blob = kms
-                    .client(&caller)
-                    .re_encrypt_data_key(blob, &context, to, &context)?;
+            if !is_current(source, blob, to)? {
+                *blob = source.re_encrypt(blob, &context, to)?;
                 changed = true;
             }
         }
@@ -291,17 +400,134 @@ impl<B: Backing> Volume<B> {
     }
 }
 
-/// Unwraps the volume key, and with it authenticates the record.
-fn unlock<B: Backing>(
+/// What the last opening for writing left behind.
+#[derive(Default)]
+struct Left {
+    mark: Mark,
+    /// What the journal says, when it can't go home.
+    replays: Replays,
+    offers: HashMap<FileId, Offers>,
+    /// Files that were being overwritten in place: their stored paths.
+    offered: Vec<Vec<u8>>,
+    /// Epochs that ended in a crash.
+    crashed: Vec<u64>,
+    damage: Vec<String>,
+}
+
+impl Left {
+    /// Looks at mark and journal. What the journal has goes home, unless that is forbidden.
+    fn look<B: Backing>(
+        control: &Control<'_, B>,
+        root: &B::Dir,
+        (record, secrets): (&VolumeRecord, &VolumeSecrets),
+        read_only: bool,
+    ) -> Result<Self> {
+        let backing = control.backing;
+        let mut left = Self::default();
+        match control.mark(secrets) {
+            Ok(mark) => left.mark = mark,
+            Err(why) => {
+                let why = format!(
+                    "the mark in {CONTROL_DIR}: {why}; whether the volume was left cleanly is unknown, \
+                     and nothing is taken from the journal"
+                );
+                tracing::error!(volume = %record.volume_id, why, "the volume's mark is damaged");
+                left.damage.push(why);
+            }
+        }
+        left.crashed.clone_from(&left.mark.crashed);
+        if !left.mark.in_use || left.mark.epoch == 0 {
+            return Ok(left);
+        }
+        let epoch = left.mark.epoch;
+        left.crashed.push(epoch);
+        if !read_only {
+            // A reader beside a writer finds the mark "in use", too.
+            tracing::warn!(volume = %record.volume_id, "the volume was not unmounted cleanly");
+        }
+        if !left.mark.journal {
+            return Ok(left);
+        }
+        let how = if read_only {
+            crate::backing::OpenFile::READ
+        } else {
+            crate::backing::OpenFile::READ_WRITE
+        };
+        let found = match control.journal(how)? {
+            Some(file) => Found::open(backing, file, &secrets.journal, &record.volume_id)?,
+            None => None,
+        };
+        match found {
+            Some(found) if found.is_of(epoch) => {
+                if read_only {
+                    (left.replays, left.offers) = found.collect(backing)?;
+                } else {
+                    let done = found.apply(backing, root)?;
+                    backing.sync_all()?;
+                    if done.records > 0 || done.gone > 0 {
+                        tracing::info!(
+                            records = done.records,
+                            files = done.files,
+                            gone = done.gone,
+                            "the journal was replayed"
+                        );
+                    }
+                    (left.offers, left.offered) = (done.offers, done.offered);
+                }
+            }
+            // It was replayed; the mark was not written any more.
+            Some(found) if found.replaced(epoch) => {}
+            _ => {
+                let why = format!(
+                    "the journal in {CONTROL_DIR} is missing or not this volume's: what was written \
+                     shortly before the crash may be there in its old form"
+                );
+                tracing::error!(volume = %record.volume_id, why, "the journal can't be replayed");
+                left.damage.push(why);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Begins a new epoch: an empty journal, then a mark that says so.
+fn begin<B: Backing>(
     control: &Control<'_, B>,
-    kms: &Kms,
-) -> Result<(VolumeRecord, VolumeSecrets, KeyId)> {
+    (record, secrets): (&VolumeRecord, &VolumeSecrets),
+    left: &Left,
+    epoch: u64,
+    options: &OpenOptions,
+) -> Result<Option<Journal<B>>> {
+    let journal = if options.journal == JournalMode::Off {
+        None
+    } else {
+        let (file, length) = control.make_journal(options.journal_size)?;
+        let key = JournalKey::derive(&secrets.journal, &record.volume_id, epoch);
+        let ids = (record.volume_id, epoch, left.mark.epoch);
+        Some(Journal::begin(control.backing, file, key, ids, length)?)
+    };
+    let mark = Mark {
+        in_use: true,
+        generation: left.mark.generation.wrapping_add(1),
+        epoch,
+        journal: journal.is_some(),
+        crashed: left.crashed.clone(),
+    };
+    control.set_mark(&mark, secrets)?;
+    Ok(journal)
+}
+
+/// Unwraps the volume key, and with it authenticates the record.
+fn unlock<B: Backing, S: KeySource + ?Sized>(
+    control: &Control<'_, B>,
+    source: &Arc<S>,
+) -> Result<(VolumeRecord, VolumeSecrets, KeyId, Arc<dyn VolumeKeys>)> {
     let mut failure = None;
     for (bytes, record) in control.records()? {
         let context = volume_context(&record.volume_id);
-        let caller = kms.volume_caller(&record.volume_id);
+        let keys = Arc::clone(source).for_volume(&record.volume_id);
         for blob in &record.volume_keys {
-            let key: Key256 = match kms.client(&caller).decrypt_data_key(blob, &context) {
+            let key: Key256 = match keys.decrypt(Requester::default(), blob, &context) {
                 Ok(key) => key,
                 Err(error) => {
                     failure = failure.or(Some(VolumeError::Key(error)));
@@ -311,7 +537,7 @@ fn unlock<B: Backing>(
             let secrets = VolumeSecrets::derive(&key, &record.volume_id);
             if VolumeRecord::authentic(&bytes, &secrets.record) {
                 let key = key_of(blob)?;
-                return Ok((record, secrets, key));
+                return Ok((record, secrets, key, keys));
             }
             let error = crate::format::FormatError::Unauthentic;
             failure = failure.or(Some(VolumeError::record(Some(record.volume_id), error)));

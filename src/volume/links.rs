@@ -45,7 +45,10 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::IsDirectory);
         };
         self.make_entry(parent, name, |dir, entry| {
-            Ok(self.backing.link(&from_dir.dir, &from, &dir.dir, entry)?)
+            self.backing.link(&from_dir.dir, &from, &dir.dir, entry)?;
+            self.moves.note(dir, entry);
+            self.meta_changed(node);
+            Ok(())
         })
     }
 
@@ -101,6 +104,7 @@ impl<B: Backing> Volume<B> {
             .backing
             .write_at(&file, &mut [IoSlice::new(sealed)], 0)
             .and_then(|()| self.backing.sync_file(&file, false))
+            .and_then(|()| self.backing.sync_dir(&targets))
             .and_then(|()| {
                 self.backing
                     .symlink(&dir.dir, entry, format!("@{id}{len:08}").as_bytes())

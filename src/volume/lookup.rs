@@ -12,6 +12,8 @@ use crate::names::{DirId, NameMode, Stored};
 
 /// The symlink in each directory whose target is the directory's id.
 pub(super) const DIR_ID: EntryName = EntryName::literal(".envelopefs.dir");
+/// A second name of that symlink, or another with the same target: for when the first is lost.
+pub(super) const DIR_ID_COPY: EntryName = EntryName::literal(".envelopefs.dir.copy");
 
 /// A name as it is stored: the entry, and for a long name the sidecar that holds its full form.
 pub(super) struct StoredName {
@@ -70,7 +72,11 @@ impl<B: Backing> Volume<B> {
             .kind()
             .ok_or(VolumeError::NotSupported("an unknown type of inode"))?;
         let size = match kind {
-            Kind::File => Layout::of_cipher_size(stat.size).map_or(0, Layout::size),
+            Kind::File => {
+                let replay = self.replayed_sizes.get(&stat.ino);
+                let size = replay.map_or(stat.size, |replay| replay.size(stat.size));
+                Layout::of_cipher_size(size).map_or(0, Layout::size)
+            }
             Kind::Symlink => self.target_size(stat, at),
             _ => stat.size,
         };
@@ -88,7 +94,7 @@ impl<B: Backing> Volume<B> {
             blksize: stat.blksize,
             atime: stat.atime,
             mtime: stat.mtime,
-            ctime: stat.ctime,
+            ctime: self.ctimes.shown(&self.backing, stat),
         })
     }
 
@@ -194,11 +200,33 @@ impl<B: Backing> Volume<B> {
         if self.names.mode() == NameMode::Plain {
             return Ok(DirId::ROOT);
         }
-        let text = self.backing.readlink(dir, &DIR_ID).map_err(|error| {
-            VolumeError::damaged(format!("directory {name}"), format!("its id: {error}"))
-        })?;
+        let text = self.backing.readlink(dir, &DIR_ID).or_else(|error| {
+            let copy = self.backing.readlink(dir, &DIR_ID_COPY);
+            if copy.is_ok() {
+                tracing::warn!(directory = %name, %error, "its id is missing; the copy is used");
+            }
+            copy.map_err(|_| error)
+        });
+        let text = match text {
+            Ok(text) => text,
+            Err(_) if self.in_doubt() && self.own_entries(dir).is_ok() => self.new_dir_id(dir)?,
+            Err(error) => {
+                let why = format!("its id: {error}");
+                return Err(VolumeError::damaged(format!("directory {name}"), why));
+            }
+        };
         DirId::from_text(&text)
             .map_err(|error| VolumeError::damaged(format!("directory {name}"), error))
+    }
+
+    /// An id for a directory that has none after a crash, and nothing in it: it was never synced.
+    fn new_dir_id(&self, dir: &B::Dir) -> Result<Vec<u8>> {
+        let text = DirId::random().to_text();
+        if !self.read_only {
+            self.backing.symlink(dir, &DIR_ID, text.as_ref())?;
+            self.backing.sync_dir(dir)?;
+        }
+        Ok(text.into_bytes())
     }
 
     /// Where a node is.

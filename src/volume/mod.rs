@@ -7,24 +7,32 @@
 //! - `nodes`, `dirs`, `lookup`: from a node to its place below. `namespace`, `rename`, `listing`,
 //!   `links`, `attributes`, `xattrs`: the operations on names and inodes.
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
+//! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
+mod ctimes;
 mod dirs;
+mod durable;
 mod error;
 mod header_io;
 mod inspect;
+pub mod journal;
 mod keys;
 mod lifecycle;
 mod links;
 mod listing;
 mod lookup;
+mod moves;
 mod namespace;
 mod nodes;
 mod open_file;
 mod opening;
+mod overwrite;
 mod read;
 mod record_io;
+mod recover;
 mod rename;
+mod repair;
 mod resize;
 mod rewrap;
 mod status;
@@ -35,6 +43,7 @@ mod walk;
 mod write;
 mod xattrs;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -42,8 +51,11 @@ use parking_lot::{Mutex, RwLock};
 
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
+pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
+pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
+pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
 pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMode, SetAttr};
@@ -56,18 +68,12 @@ pub use crate::backing::{Backing, Kind, Os, Rename, Seek, SetTime, StatFs, Time,
 pub use crate::kms::KmsError;
 
 use crate::content::BlockIndex;
-use crate::format::{VolumeId, VolumeRecord, VolumeSecrets};
+use crate::format::{FileId, VolumeId, VolumeRecord, VolumeSecrets};
 use crate::kms::KeyId;
 use crate::names::Names;
 
-/// What a missing seal means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Strictness {
-    /// The volume was left cleanly: a size or an entry that doesn't fit its seal is damage.
-    Full,
-    /// It was not: writes that were under way may be half there.
-    AfterCrash,
-}
+/// The most directories that were made or renamed and not synced, and are remembered one by one.
+const YOUNG_MOST: usize = 4096;
 
 /// Called with the open files that were cut off from their key, so that what others cached of them
 /// can be dropped.
@@ -75,31 +81,51 @@ pub type CutOff = Box<dyn Fn(&[NodeId]) + Send + Sync>;
 
 /// An open volume.
 pub struct Volume<B: Backing> {
-    backing: B,
+    backing: Arc<B>,
     root: Arc<dirs::DirState<B>>,
     root_ino: u64,
     device: u64,
     record: VolumeRecord,
-    secrets: VolumeSecrets,
+    secrets: Arc<VolumeSecrets>,
     /// The CMK of new files; changes when the volume moves to another.
     current_cmk: Mutex<KeyId>,
     names: Names,
     keys: keys::DataKeys,
     nodes: nodes::Nodes,
     dirs: dirs::Dirs<B>,
-    files: open_file::OpenFiles<B>,
+    files: Arc<open_file::OpenFiles<B>>,
     /// Held shared by operations that make names, exclusively by those that move or remove
     /// directories in several steps.
     namespace: RwLock<()>,
     counters: status::Counters,
-    strict: AtomicBool,
+    /// The journal; None when the volume is for reading only, or without one.
+    engine: Option<Arc<journal::Engine<B>>>,
+    /// What a journal that can't go home says, by file; and by inode, for sizes.
+    replays: HashMap<FileId, Arc<journal::replay::FileReplay>>,
+    replayed_sizes: HashMap<u64, Arc<journal::replay::FileReplay>>,
+    /// Entries of blocks that were being overwritten in place at a crash.
+    offers: HashMap<FileId, journal::replay::Offers>,
+    /// This opening for writing; 0 when it is for reading only.
+    epoch: u64,
+    /// Epochs that ended in a crash, after which not every file has been looked at.
+    crashed: Mutex<Vec<u64>>,
+    /// Whether there are any.
+    doubt: AtomicBool,
+    /// What is wrong with the volume's own records.
+    damage: Vec<String>,
+    /// Directories made or renamed since they were last synced.
+    young: Mutex<HashSet<NodeId>>,
     read_only: bool,
     /// Effective user and group of this process: what new files below belong to at first.
     process: (u32, u32),
     /// What of this volume is locked, for as long as it is open.
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
+    moves: moves::Moves<B>,
+    ctimes: ctimes::Ctimes<B>,
     generation: AtomicU64,
+    /// That of the mark.
+    mark_generation: AtomicU64,
 }
 
 impl<B: Backing> Volume<B> {
@@ -123,12 +149,9 @@ impl<B: Backing> Volume<B> {
         &self.backing
     }
 
-    fn strictness(&self) -> Strictness {
-        if self.strict.load(std::sync::atomic::Ordering::Relaxed) {
-            Strictness::Full
-        } else {
-            Strictness::AfterCrash
-        }
+    /// What is wrong with the volume's own records, in words; empty when nothing is.
+    pub fn damage(&self) -> &[String] {
+        &self.damage
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -139,19 +162,40 @@ impl<B: Backing> Volume<B> {
         }
     }
 
-    /// Where a node's cipher file is, for messages: stored names only.
-    fn cipher_path(&self, node: NodeId) -> String {
+    /// Where a node's cipher file is, from the root: its stored names.
+    fn stored_path(&self, node: NodeId) -> Option<Vec<crate::backing::EntryName>> {
         let mut parts = Vec::new();
         let mut at = node;
         while at != NodeId::ROOT && parts.len() < 64 {
-            let Some((parent, stored)) = self.nodes.get(at).and_then(|node| node.location()) else {
-                return format!("inode {}", self.lower_ino(node));
-            };
-            parts.push(stored.to_string());
+            let (parent, stored) = self.nodes.get(at).and_then(|node| node.location())?;
+            parts.push(stored);
             at = parent;
         }
         parts.reverse();
-        parts.join("/")
+        Some(parts)
+    }
+
+    /// The same, for messages.
+    fn cipher_path(&self, node: NodeId) -> String {
+        match self.stored_path(node) {
+            Some(parts) => {
+                let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+                parts.join("/")
+            }
+            None => format!("inode {}", self.lower_ino(node)),
+        }
+    }
+
+    /// The same, for the journal's records; empty where it isn't known or very long.
+    fn path_hint(&self, node: NodeId) -> Vec<u8> {
+        const MOST: usize = 1024;
+        let parts = self.stored_path(node).unwrap_or_default();
+        let parts: Vec<&[u8]> = parts
+            .iter()
+            .map(crate::backing::EntryName::as_bytes)
+            .collect();
+        let path = parts.join(&b'/');
+        if path.len() <= MOST { path } else { Vec::new() }
     }
 
     /// Damage in one block: counted, logged once, and an error.

@@ -1,13 +1,14 @@
 //! Making and removing names.
 
+use std::sync::Arc;
+
 use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
-use super::lookup::{DIR_ID, StoredName};
+use super::lookup::{DIR_ID, DIR_ID_COPY, StoredName};
 use super::open_file::{Core, OpenFile, Pages};
 use super::types::{Attr, Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{At, Backing, EntryName, Kind, Rename, Stat};
-use crate::content::Layout;
 use crate::crypto::random_array;
 use crate::names::{Class, DirId, NameMode};
 
@@ -27,9 +28,11 @@ impl<B: Backing> Volume<B> {
         };
         match self.backing.symlink(&dir.dir, sidecar, full) {
             // Left by an earlier entry of this name; its text is the same.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            other => Ok(other?),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other?,
         }
+        self.is_young(dir.node);
+        Ok(())
     }
 
     /// Removes the full form of a long name whose entry is gone. One that stays is harmless.
@@ -44,7 +47,7 @@ impl<B: Backing> Volume<B> {
         &self,
         parent: NodeId,
         name: &[u8],
-        make: impl FnOnce(&DirState<B>, &EntryName) -> Result<()>,
+        make: impl FnOnce(&Arc<DirState<B>>, &EntryName) -> Result<()>,
     ) -> Result<Attr> {
         self.check_writable()?;
         let _names = self.namespace.read();
@@ -106,12 +109,17 @@ impl<B: Backing> Volume<B> {
             }
         };
         let attr = self.remember(&stat, &dir, &stored.entry)?;
-        let core = Core {
-            layout: Layout::Empty,
-            head: None,
-        };
         let plain = stat.mode & 0o6000 == 0;
-        let file = OpenFile::new(attr.ino, file, true, core, Pages::default(), plain);
+        let core = Core::empty();
+        let file = OpenFile::new(
+            attr.ino,
+            file,
+            true,
+            core,
+            Pages::default(),
+            plain,
+            stat.ino,
+        );
         let file = self.files.acquire(attr.ino, true, || Ok(file))?;
         Ok((attr, self.files.add_handle(file, open)))
     }
@@ -178,6 +186,8 @@ impl<B: Backing> Volume<B> {
                 let made = self.backing.open_dir(&dir.dir, &temporary)?;
                 self.backing
                     .symlink(&made, &DIR_ID, DirId::random().to_text().as_ref())?;
+                // Another name costs no inode. Not every filesystem links symlinks.
+                let _ = self.backing.link(&made, &DIR_ID, &made, &DIR_ID_COPY);
                 self.give_to(caller, inherit, At::Dir(&made), None)?;
                 if mode & 0o300 != 0o300 {
                     let now = self.backing.stat_dir(&made)?.mode;
@@ -190,6 +200,7 @@ impl<B: Backing> Volume<B> {
             };
             finish().inspect_err(|_| self.discard_dir(dir, &temporary))
         })
+        .inspect(|attr| self.is_young(attr.ino))
     }
 
     /// Removes a directory that holds nothing but what is this program's own.
@@ -290,11 +301,5 @@ impl<B: Backing> Volume<B> {
         let node = self.node_id(stat.ino);
         self.dirs.remove(node);
         self.nodes.remove_dir(node, *stat);
-    }
-
-    /// Makes a directory's entries durable.
-    pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
-        let dir = self.dir(node)?;
-        Ok(self.backing.sync_dir(&dir.dir)?)
     }
 }

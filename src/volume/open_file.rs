@@ -7,11 +7,14 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::error::{Result, VolumeError};
+use super::journal::Overlay;
+use super::journal::replay::FileReplay;
+use super::journal::write_back::Old;
 use super::keys::Unwrapped;
 use super::types::{HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
-use crate::content::{EntryPage, GroupIndex, Layout};
-use crate::format::{State, StaticPart};
+use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout};
+use crate::format::{FileId, PAGE, State, StaticPart};
 
 /// The most entry pages (4 KiB each) that one open file keeps: 1 GiB of it.
 const PAGES_MOST: usize = 2048;
@@ -31,6 +34,30 @@ pub(super) struct OpenFile<B: Backing> {
     pub(super) ahead: ReadAhead,
     /// Whether the file is known to have no setuid, setgid or capabilities that a write must drop.
     pub(super) unprivileged: AtomicBool,
+    /// Its inode below.
+    pub(super) inode: u64,
+    /// What of it is newer in the journal.
+    pub(super) overlay: Overlay,
+    /// What a journal replay overlays, when the volume is open for reading only.
+    pub(super) replay: Option<Arc<FileReplay>>,
+    /// Its last record in the journal; 0 when there is none.
+    pub(super) sequence: AtomicU64,
+    /// Whether the cipher file may hold something that an fsync must make durable.
+    pub(super) home_dirty: AtomicBool,
+    /// Whether its attributes or names may be newer than what an fsync made durable.
+    pub(super) meta_dirty: AtomicBool,
+    /// Whether the state at home lags behind, and waits for a sync to be written.
+    pub(super) unsealed: AtomicBool,
+    /// Whether it was cut by a record of the journal, and is not known to be durable as that left it.
+    pub(super) open_cut: AtomicBool,
+    /// What such a record replaced, when it failed and could not be put back.
+    pub(super) old: Mutex<Option<Old>>,
+    /// Whether it is on the list of those to be written back.
+    pub(super) queued: AtomicBool,
+    /// Held while times are set, or kept over a write that is none of the users'. Also when they
+    /// were set last by a write through the journal, in ticks of the coarse clock.
+    pub(super) times: Mutex<u64>,
+    path: OnceLock<Vec<u8>>,
 }
 
 impl<B: Backing> OpenFile<B> {
@@ -41,6 +68,7 @@ impl<B: Backing> OpenFile<B> {
         core: Core,
         pages: Pages,
         unprivileged: bool,
+        inode: u64,
     ) -> Self {
         Self {
             node,
@@ -51,7 +79,37 @@ impl<B: Backing> OpenFile<B> {
             pages,
             ahead: ReadAhead::default(),
             unprivileged: AtomicBool::new(unprivileged),
+            inode,
+            overlay: Overlay::default(),
+            replay: None,
+            sequence: AtomicU64::new(0),
+            // What was written before it was opened may not be durable either.
+            home_dirty: AtomicBool::new(true),
+            meta_dirty: AtomicBool::new(true),
+            unsealed: AtomicBool::new(false),
+            open_cut: AtomicBool::new(false),
+            old: Mutex::new(None),
+            queued: AtomicBool::new(false),
+            times: Mutex::new(0),
+            path: OnceLock::new(),
         }
+    }
+
+    /// Its stored path, for the journal's records; `find` tells it the first time.
+    pub(super) fn path_or(&self, find: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        self.path.get_or_init(find)
+    }
+
+    /// Its stored path, if that was asked for before.
+    pub(super) fn path_hint(&self) -> &[u8] {
+        self.path.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it must stay open when nobody uses it: something waits to be written back.
+    pub(super) fn lingers(&self) -> bool {
+        !self.overlay.is_empty()
+            || self.unsealed.load(Ordering::Acquire)
+            || self.open_cut.load(Ordering::Acquire)
     }
 
     /// The cipher file, for writing if it could be opened so.
@@ -102,13 +160,62 @@ pub(super) struct Core {
     pub(super) layout: Layout,
     /// None while the file is empty and has no key.
     pub(super) head: Option<Head>,
+    /// Blocks that start below this many bytes may have been promised to someone.
+    pub(super) durable: u64,
+    /// The file is new: nothing of it was promised, and its state is written with its blocks.
+    pub(super) fresh: bool,
+}
+
+impl Core {
+    /// An empty file.
+    pub(super) fn empty() -> Self {
+        Self {
+            layout: Layout::Empty,
+            head: None,
+            durable: 0,
+            fresh: true,
+        }
+    }
+
+    /// Everything that the file holds now is promised, or will be in a moment: from here on it is
+    /// overwritten through the journal.
+    pub(super) fn promise(&mut self) {
+        let size = self.layout.size();
+        self.durable = self.durable.max(size);
+        if self.fresh
+            && let Some(head) = &mut self.head
+        {
+            head.home_size = head.state.size;
+            self.fresh = false;
+        }
+    }
+
+    /// Where the blocks begin that nobody was promised, in bytes.
+    pub(super) fn fresh_from(&self) -> u64 {
+        if self.fresh {
+            0
+        } else {
+            self.durable.next_multiple_of(PAGE as u64)
+        }
+    }
+
+    /// The identity of its contents; None for an empty file.
+    pub(super) fn file_id(&self) -> Option<FileId> {
+        self.head.as_ref().map(|head| head.static_part.file_id)
+    }
 }
 
 /// The header of a file, understood.
 pub(super) struct Head {
     pub(super) static_part: StaticPart,
     pub(super) unwrapped: Unwrapped,
+    /// The state as it should be; its size is the newest.
     pub(super) state: State,
+    /// The size in the state at home, or in the newest record: at most what is durable then.
+    pub(super) home_size: u64,
+    /// Blocks that were lost in a crash, and were never promised: they read as zeros. Only in a
+    /// volume that can't be written to; else they are made holes.
+    pub(super) lost: Vec<BlockIndex>,
     /// Whether an entry of all zeros below the size is a hole rather than damage.
     pub(super) holes: bool,
     /// The bytes of an inline file.
@@ -208,12 +315,20 @@ impl<B: Backing> OpenFiles<B> {
         write: bool,
         open: impl FnOnce() -> Result<OpenFile<B>>,
     ) -> Result<Arc<OpenFile<B>>> {
-        if let Some((file, users)) = self.files.lock().get_mut(&node)
+        let mut files = self.files.lock();
+        if let Some((file, users)) = files.get_mut(&node)
             && (file.writable() || !write)
         {
             *users += 1;
-            return Ok(Arc::clone(file));
+            let (file, first) = (Arc::clone(file), *users == 1);
+            if first {
+                drop(files);
+                // Closed and open again: a sync(2) in between may have promised what it holds.
+                file.core.write().promise();
+            }
+            return Ok(file);
         }
+        drop(files);
         let opened = open()?;
         let mut files = self.files.lock();
         if let Some((file, users)) = files.get_mut(&node) {
@@ -232,11 +347,31 @@ impl<B: Backing> OpenFiles<B> {
     /// One user less.
     pub(super) fn give_back(&self, node: NodeId) {
         let mut files = self.files.lock();
-        if let Some((_, users)) = files.get_mut(&node) {
+        if let Some((file, users)) = files.get_mut(&node) {
             *users -= 1;
-            if *users == 0 {
+            if *users == 0 && !file.lingers() {
                 files.remove(&node);
             }
+        }
+    }
+
+    /// Whether nobody uses an open file: it only waits to be written back.
+    pub(super) fn is_unused(&self, file: &OpenFile<B>) -> bool {
+        self.files
+            .lock()
+            .get(&file.node)
+            .is_none_or(|(_, users)| *users == 0)
+    }
+
+    /// Closes a file that nobody uses, when nothing of it waits any more.
+    pub(super) fn drop_unused(&self, file: &OpenFile<B>) {
+        let mut files = self.files.lock();
+        if let Some((open, users)) = files.get(&file.node)
+            && std::ptr::eq(&raw const **open, file)
+            && *users == 0
+            && !open.lingers()
+        {
+            files.remove(&file.node);
         }
     }
 
@@ -247,15 +382,23 @@ impl<B: Backing> OpenFiles<B> {
         id
     }
 
-    /// Closes a handle.
-    pub(super) fn release(&self, id: HandleId) -> Result<()> {
+    /// Forgets a handle; its file, which has a user less when it is given back.
+    pub(super) fn release(&self, id: HandleId) -> Result<Arc<OpenFile<B>>> {
         let handle = self
             .handles
             .write()
             .remove(&id)
             .ok_or(VolumeError::BadHandle)?;
-        self.give_back(handle.file.node);
-        Ok(())
+        Ok(handle.file)
+    }
+
+    /// The open files.
+    pub(super) fn all(&self) -> Vec<Arc<OpenFile<B>>> {
+        self.files
+            .lock()
+            .values()
+            .map(|(file, _)| Arc::clone(file))
+            .collect()
     }
 
     /// The inodes that are open.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::OnBehalf;
 use super::lookup::Place;
 use super::open_file::OpenFile;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
@@ -15,10 +16,11 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`VolumeError::Key`] when its CMK is disabled, also for a file that is open already;
     /// [`VolumeError::Damaged`] when its header isn't authentic.
-    pub fn open_file(&self, _caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
+    pub fn open_file(&self, caller: &Caller, node: NodeId, mode: OpenMode) -> Result<HandleId> {
         if mode.write || mode.truncate {
             self.check_writable()?;
         }
+        let _on_behalf = OnBehalf::of(caller);
         let file = self.acquire(node, mode.write || mode.truncate)?;
         let opened = self.usable(&file).and_then(|()| {
             if mode.truncate {
@@ -28,7 +30,7 @@ impl<B: Backing> Volume<B> {
             Ok(())
         });
         if let Err(error) = opened {
-            self.files.give_back(node);
+            self.done_with(&file);
             return Err(error);
         }
         Ok(self.files.add_handle(file, mode))
@@ -90,9 +92,23 @@ impl<B: Backing> Volume<B> {
             .acquire(node, write, || self.open_below(node, dir, name, write))
     }
 
+    /// One user less of an open file.
+    pub(super) fn done_with(&self, file: &Arc<OpenFile<B>>) {
+        self.files.give_back(file.node);
+        if let Some(engine) = &self.engine
+            && file.lingers()
+            && self.files.is_unused(file)
+        {
+            // Nobody has it open any more, and something of it waits: soon.
+            engine.queue(file);
+        }
+    }
+
     /// Closes a handle.
     pub fn release(&self, handle: HandleId) -> Result<()> {
-        self.files.release(handle)
+        let file = self.files.release(handle)?;
+        self.done_with(&file);
+        Ok(())
     }
 
     /// Whether any file is open.

@@ -124,14 +124,47 @@ impl<B: Backing> Volume<B> {
         }
         let mut page = Box::new([0; PAGE]);
         // A short read is a page behind the end of the file: all holes.
-        self.backing.read_at(
-            file.file(),
-            &mut [IoSliceMut::new(page.as_mut_slice())],
-            group.page_at().0,
-        )?;
-        let page = Arc::new(EntryPage::from_bytes(group, page));
+        self.read_home(file, page.as_mut_slice(), group.page_at().0)?;
+        let mut page = EntryPage::from_bytes(group, page);
+        file.overlay.patch(&mut page);
+        let page = Arc::new(page);
         file.pages.put(Arc::clone(&page));
         Ok(page)
+    }
+
+    /// Reads from a cipher file, as it is below with a replayed journal over it; the number of
+    /// bytes there were.
+    pub(super) fn read_home(&self, file: &OpenFile<B>, out: &mut [u8], at: u64) -> Result<usize> {
+        let Some(replay) = &file.replay else {
+            let bufs = &mut [IoSliceMut::new(out)];
+            return Ok(self.backing.read_at(file.file(), bufs, at)?);
+        };
+        let bufs = &mut [IoSliceMut::new(out)];
+        let read = self.backing.read_at(file.file(), bufs, at)?;
+        out[read..].fill(0);
+        replay.patch(at, out);
+        let size = replay.size(self.backing.stat_file(file.file())?.size);
+        Ok(size.saturating_sub(at).min(out.len() as u64) as usize)
+    }
+
+    /// Puts the newest ciphertext over what was read of blocks from home, where that is in the
+    /// journal.
+    fn fetch_pending(&self, file: &OpenFile<B>, first: BlockIndex, out: &mut [u8]) -> Result<()> {
+        if file.overlay.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        for (i, data) in out.chunks_mut(PAGE).enumerate() {
+            if let Some(pending) = file.overlay.block(BlockIndex(first.0 + i as u64))
+                && pending.entry.is_some()
+            {
+                let len = data.len().min(pending.len);
+                engine
+                    .journal
+                    .read(&self.backing, pending.at, &mut data[..len])?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads whole blocks from `first` on (the last one may be the file's last, short) and opens
@@ -157,8 +190,17 @@ impl<B: Backing> Volume<B> {
         };
         if out.len() <= room {
             let len = out.len();
-            self.read_exactly(file, &mut [IoSliceMut::new(out)], len, first)?;
+            if len > PAGE || file.overlay.block(first).is_none() {
+                self.read_exactly(file, &mut [IoSliceMut::new(out)], len, first)?;
+            }
             return self.open_run(file, head, &page, first, out);
+        }
+        if file.replay.is_some() {
+            // Group by group: what lies over it is put together for one piece at a time.
+            let (here, rest) = out.split_at_mut(room);
+            self.read_run(file, head, first, here)?;
+            let next = GroupIndex(group.0 + 1).first_block();
+            return self.read_run(file, head, next, rest);
         }
         // More than one group: data, entry page, data, ...
         let (here, mut rest) = out.split_at_mut(room);
@@ -183,8 +225,9 @@ impl<B: Backing> Volume<B> {
         }
         self.read_exactly(file, &mut bufs, total, first)?;
         self.open_run(file, head, &page, first, here)?;
-        for (page, piece) in pages.into_iter().zip(pieces) {
+        for (mut page, piece) in pages.into_iter().zip(pieces) {
             let first = page.group().first_block();
+            file.overlay.patch(&mut page);
             let page = Arc::new(page);
             self.open_run(file, head, &page, first, piece)?;
             file.pages.put(page);
@@ -199,7 +242,11 @@ impl<B: Backing> Volume<B> {
         len: usize,
         first: BlockIndex,
     ) -> Result<()> {
-        let read = self.backing.read_at(file.file(), bufs, first.data_at().0)?;
+        let at = first.data_at().0;
+        let read = match (&file.replay, &mut *bufs) {
+            (Some(_), [one]) => self.read_home(file, one, at)?,
+            _ => self.backing.read_at(file.file(), bufs, at)?,
+        };
         if read < len {
             return Err(self.damaged_block(file.node, first, "the cipher file was cut"));
         }
@@ -216,8 +263,13 @@ impl<B: Backing> Volume<B> {
         out: &mut [u8],
     ) -> Result<()> {
         let (_, place) = first.place();
+        self.fetch_pending(file, first, out)?;
         for (i, data) in out.chunks_mut(PAGE).enumerate() {
             let block = BlockIndex(first.0 + i as u64);
+            if !head.lost.is_empty() && head.lost.contains(&block) {
+                data.fill(0);
+                continue;
+            }
             let entry = page
                 .get(place + i)
                 .map_err(|error| self.damaged_block(file.node, block, error))?;
@@ -288,9 +340,11 @@ impl<B: Backing> Volume<B> {
             if what == Seek::Data && block < end {
                 // A group without entries has no data below either: jump over all such groups.
                 let from = block.place().0.page_at().0;
-                match self.backing.seek(file.file(), Seek::Data, from)? {
+                let below = self.backing.seek(file.file(), Seek::Data, from)?;
+                let below = below.map(|at| GroupIndex::at(at).first_block());
+                match below.into_iter().chain(file.overlay.next_data(block)).min() {
                     None => return Err(VolumeError::NoData),
-                    Some(at) => block = block.max(GroupIndex::at(at).first_block()),
+                    Some(data) => block = block.max(data),
                 }
             }
         }

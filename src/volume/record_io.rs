@@ -3,8 +3,10 @@
 //! ```text
 //! .envelopefs/volume.a, volume.b   the volume record, twice: written in turn, the newer valid one counts
 //! .envelopefs/lock                 held (flock) while the volume is open for writing; says by whom
-//! .envelopefs/mark                 "clean" or "in use", authenticated
+//! .envelopefs/mark                 clean or in use, and after which crashes not all is recovered
+//! .envelopefs/journal              new forms of blocks that were durable, before they go home
 //! .envelopefs/targets/             symlink targets too long for a symlink below
+//! .envelopefs/ctimes, ctimes.log   change times of rewrapped files, see `ctimes`
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};
@@ -12,9 +14,9 @@ use std::io::{IoSlice, IoSliceMut};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, VolumeError};
-use crate::backing::{Backing, EntryName, OpenFile};
-use crate::crypto::{mac, mac_matches};
-use crate::format::{RECORD_MAX, VolumeRecord, VolumeSecrets};
+use super::journal::JOURNAL_SIZE_LEAST;
+use crate::backing::{Allocate, Backing, EntryName, OpenFile};
+use crate::format::{MARK_SPACE, Mark, RECORD_MAX, VolumeRecord, VolumeSecrets};
 
 /// The directory in a cipher directory that is the volume's own.
 pub const CONTROL_DIR: EntryName = EntryName::literal(".envelopefs");
@@ -25,6 +27,7 @@ const RECORDS: [EntryName; 2] = [
 ];
 const LOCK: EntryName = EntryName::literal("lock");
 const MARK: EntryName = EntryName::literal("mark");
+const JOURNAL: EntryName = EntryName::literal("journal");
 
 /// Who has a volume open for writing, as its lock file tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +50,6 @@ impl std::fmt::Display for Holder {
         }
         write!(f, ")")
     }
-}
-
-/// Whether the volume was left cleanly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mark {
-    Clean,
-    InUse,
 }
 
 /// The control directory of a cipher directory.
@@ -154,9 +150,14 @@ impl<'a, B: Backing> Control<'a, B> {
         let file = self
             .backing
             .open_file(&self.dir, &LOCK, OpenFile::READ_WRITE)?;
-        self.backing.truncate(&file, 0)?;
-        self.backing
-            .write_at(&file, &mut [IoSlice::new(&text)], 0)?;
+        // Who holds it is a help, no more: a full disk must not keep anybody out.
+        let told = self
+            .backing
+            .truncate(&file, 0)
+            .and_then(|()| self.backing.write_at(&file, &mut [IoSlice::new(&text)], 0));
+        if let Err(error) = told {
+            tracing::debug!(%error, "telling who holds the volume");
+        }
         Ok(lock)
     }
 
@@ -170,23 +171,80 @@ impl<'a, B: Backing> Control<'a, B> {
         Ok(self.backing.lock(&self.dir, &LOCK, true)?.is_none())
     }
 
-    pub(super) fn set_mark(&self, mark: Mark, secrets: &VolumeSecrets) -> Result<()> {
-        let text: &[u8] = match mark {
-            Mark::Clean => b"clean\n",
-            Mark::InUse => b"in use\n",
+    /// Writes the mark: in the place that the one before it has not. No space is needed for that,
+    /// so it works on a full disk too.
+    pub(super) fn set_mark(&self, mark: &Mark, secrets: &VolumeSecrets) -> Result<()> {
+        let mut bytes = mark.seal(&secrets.record);
+        bytes.resize(MARK_SPACE, 0);
+        let file = match self
+            .backing
+            .open_file(&self.dir, &MARK, OpenFile::READ_WRITE)
+        {
+            Ok(file) if self.backing.stat_file(&file)?.size >= 2 * MARK_SPACE as u64 => file,
+            Ok(_) => return self.replace(&MARK, &bytes.repeat(2)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return self.replace(&MARK, &bytes.repeat(2));
+            }
+            Err(error) => return Err(error.into()),
         };
-        let mut bytes = text.to_vec();
-        bytes.extend_from_slice(&mac(&secrets.record, &[b"mark", text]));
-        self.replace(&MARK, &bytes)
+        let bufs = &mut [IoSlice::new(&bytes)];
+        self.backing.write_at(&file, bufs, mark.place())?;
+        Ok(self.backing.sync_file(&file, false)?)
     }
 
-    /// The mark; one that is missing or forged counts as in use.
-    pub(super) fn mark(&self, secrets: &VolumeSecrets) -> Mark {
-        let clean = self.read(&MARK).is_ok_and(|bytes| {
-            bytes.split_last_chunk::<32>().is_some_and(|(text, tag)| {
-                text == b"clean\n" && mac_matches(&secrets.record, &[b"mark", text], tag)
-            })
-        });
-        if clean { Mark::Clean } else { Mark::InUse }
+    /// The mark. One that is missing or forged says nothing, so nothing is read leniently.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn mark(&self, secrets: &VolumeSecrets) -> std::result::Result<Mark, String> {
+        let bytes = self.read(&MARK).map_err(|error| error.to_string())?;
+        Mark::open_file(&bytes, &secrets.record).map_err(|error| error.to_string())
+    }
+
+    /// The journal file, if there is one.
+    pub(super) fn journal(&self, how: OpenFile) -> Result<Option<B::File>> {
+        match self.backing.open_file(&self.dir, &JOURNAL, how) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The journal file, made if it is missing, with all of its space taken; and its length. Less
+    /// than `want` bytes where the disk has little room.
+    pub(super) fn make_journal(&self, want: u64) -> Result<(B::File, u64)> {
+        let file = match self.journal(OpenFile::READ_WRITE)? {
+            Some(file) => file,
+            None => {
+                let file = self.backing.create_file(&self.dir, &JOURNAL, 0o600)?;
+                self.backing.sync_dir(&self.dir)?;
+                file
+            }
+        };
+        let have = self.backing.stat_file(&file)?.size;
+        let space = self.backing.statfs()?;
+        let free = space.blocks_available.saturating_mul(space.block_size);
+        let mut length = want.min(have + free / 8).max(JOURNAL_SIZE_LEAST);
+        if have > length {
+            self.backing.truncate(&file, length)?;
+        }
+        loop {
+            match self.backing.allocate(&file, Allocate::Reserve, 0, length) {
+                Ok(()) => break,
+                Err(error) => match error.raw_os_error() {
+                    // No reserve on this filesystem: a full disk shows in a write's error.
+                    Some(libc::EOPNOTSUPP) => {
+                        self.backing.truncate(&file, length)?;
+                        break;
+                    }
+                    Some(libc::ENOSPC | libc::EDQUOT) if length > have.max(JOURNAL_SIZE_LEAST) => {
+                        length = (length / 2).max(have).max(JOURNAL_SIZE_LEAST);
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        self.backing.sync_file(&file, false)?;
+        Ok((file, length))
     }
 }

@@ -83,7 +83,16 @@ impl<B: Backing> Volume<B> {
                 _ => self.nodes.unlink(node, to.parent, &to.stored.entry),
             }
         }
-        self.nodes.rename(self.node_id(moved.ino), names.0, names.1);
+        let node = self.node_id(moved.ino);
+        self.nodes.rename(node, names.0, names.1);
+        self.meta_changed(node);
+        if moved.kind() == Some(Kind::Dir) {
+            self.is_young(node);
+        }
+        self.moves.note(&to_dir, &to_name.entry);
+        if how == Rename::Exchange {
+            self.moves.note(&from_dir, &from_name.entry);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
@@ -9,13 +10,13 @@ use super::open_file::{Core, OpenFile};
 use super::types::{FallocateMode, HandleId};
 use crate::backing::{Allocate, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
-use crate::format::{ENTRIES_AT, INLINE_AT, INLINE_MAX, PAGE, State, StateFlags};
+use crate::format::{ENTRIES_AT, INLINE_MAX, PAGE, State, StateFlags};
 
 impl<B: Backing> Volume<B> {
     /// Cuts or extends a file to `size` bytes; what is added reads as zeros.
     pub(super) fn truncate_core(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         size: u64,
     ) -> Result<()> {
@@ -23,12 +24,15 @@ impl<B: Backing> Volume<B> {
         if let Some(head) = &core.head {
             head.unwrapped.gate.check(&self.keys)?;
         }
+        file.home_dirty.store(true, Ordering::Release);
         if size == 0 {
             // An empty file has no header: its next byte gets a new data key.
             self.backing.truncate(file.file(), 0)?;
-            core.head = None;
-            core.layout = Layout::Empty;
+            *core = Core::empty();
             file.pages.cut(None);
+            file.overlay.clear();
+            file.open_cut.store(false, Ordering::Release);
+            file.unsealed.store(false, Ordering::Release);
             return Ok(());
         }
         match core.layout {
@@ -37,14 +41,8 @@ impl<B: Backing> Volume<B> {
                     .head
                     .as_ref()
                     .map_or_else(Vec::new, |head| head.inline.clone());
-                let cut = plain.len() > size as usize;
                 plain.resize(size as usize, 0);
-                self.set_inline(file, core, plain)?;
-                if cut {
-                    self.backing
-                        .truncate(file.file(), INLINE_AT as u64 + size)?;
-                }
-                Ok(())
+                self.set_inline(file, core, plain)
             }
             Layout::Empty => self.all_hole(file, core, new),
             Layout::Inline { .. } => {
@@ -63,12 +61,12 @@ impl<B: Backing> Volume<B> {
     }
 
     /// An empty file becomes one hole.
-    fn all_hole(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
+    fn all_hole(&self, file: &Arc<OpenFile<B>>, core: &mut Core, new: PlainOffset) -> Result<()> {
         let (mut head, start) = self.new_head()?;
         head.state = State {
             size: new.get(),
             flags: StateFlags { sparse: true },
-            seals: 0,
+            ..head.state
         };
         head.holes = true;
         let state = head.state.seal(head.unwrapped.keys.content());
@@ -94,10 +92,13 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    fn grow(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
+    fn grow(&self, file: &Arc<OpenFile<B>>, core: &mut Core, new: PlainOffset) -> Result<()> {
         let size = core.layout.size();
         if new.get() <= size {
             return Ok(());
+        }
+        if size < core.fresh_from() {
+            return self.grow_promised(file, core, new.get());
         }
         self.stretch_last(file, core, size, new.get())?;
         if BlockIndex::count_of(new.get()) > BlockIndex::count_of(size) {
@@ -123,7 +124,7 @@ impl<B: Backing> Volume<B> {
         result
     }
 
-    fn set_size(&self, file: &OpenFile<B>, core: &mut Core, new: PlainOffset) -> Result<()> {
+    fn set_size(&self, file: &Arc<OpenFile<B>>, core: &mut Core, new: PlainOffset) -> Result<()> {
         if let Some(head) = &mut core.head
             && head.state.size != new.get()
         {
@@ -131,7 +132,13 @@ impl<B: Backing> Volume<B> {
                 size: new.get(),
                 ..head.state
             };
-            self.write_state(file, head, state)?;
+            if core.fresh {
+                self.write_state(file, head, state)?;
+            } else {
+                // Written when what it covers is durable.
+                head.state = state;
+                file.unsealed.store(true, Ordering::Release);
+            }
         }
         core.layout = Layout::Blocks { size: new.get() };
         Ok(())
@@ -139,7 +146,7 @@ impl<B: Backing> Volume<B> {
 
     fn shrink(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         old: u64,
         new: PlainOffset,
@@ -161,9 +168,14 @@ impl<B: Backing> Volume<B> {
         if cut.is_some() {
             self.read_block(file, head, old, last, &mut plain)?;
         }
+        let promised = new.get() < core.fresh_from();
         // Entries behind the end must not come to life when the file grows again.
         for place in place + usize::from(keep > 0)..group.blocks() {
             page.set(place, None);
+        }
+        if promised {
+            let kept = cut.map(|entry| (last, Some(entry), &plain[..keep]));
+            return self.journal_cut(file, core, page, new.get(), kept);
         }
         let result = self
             .replace_last(
@@ -195,7 +207,11 @@ impl<B: Backing> Volume<B> {
                     file.pages.put(Arc::new(page));
                 }
                 if let Some(head) = &mut core.head {
-                    let _ = self.write_state(file, head, old_state);
+                    if core.fresh {
+                        let _ = self.write_state(file, head, old_state);
+                    } else {
+                        head.state = old_state;
+                    }
                 }
                 core.layout = Layout::Blocks { size: old };
             }
@@ -207,13 +223,14 @@ impl<B: Backing> Volume<B> {
     /// there on.
     fn replace_last(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &Core,
         page: &mut EntryPage,
         last: BlockIndex,
         plain: Option<&[u8]>,
     ) -> Result<()> {
         let (group, place) = last.place();
+        let mut under_way = None;
         if let (Some(plain), Some(head)) = (plain, &core.head) {
             let mut cipher = [0; PAGE];
             let cipher = &mut cipher[..plain.len()];
@@ -223,12 +240,14 @@ impl<B: Backing> Volume<B> {
                 .keys
                 .seal_block(last, before.as_ref(), plain, cipher);
             page.set(place, Some(&entry));
+            under_way = self.offer(file, head, &[(last, entry, plain.len())])?;
             self.backing
                 .write_at(file.file(), &mut [IoSlice::new(cipher)], last.data_at().0)?;
         }
         let (at, entries) = page.span(place..group.blocks());
         self.backing
             .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
+        drop(under_way);
         Ok(())
     }
 
@@ -253,7 +272,9 @@ impl<B: Backing> Volume<B> {
         let offset = PlainOffset::new(offset).map_err(VolumeError::range)?;
         let end = offset.plus(len).map_err(VolumeError::range)?;
         let file = &handle.file;
+        let _room = self.room_for_step()?;
         let mut core = file.core.write();
+        file.home_dirty.store(true, Ordering::Release);
         if let Some(head) = &core.head {
             head.unwrapped.gate.check(&self.keys)?;
         }
@@ -284,7 +305,7 @@ impl<B: Backing> Volume<B> {
     /// Reserves space below for a range of plaintext.
     fn reserve(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &Core,
         offset: PlainOffset,
         end: PlainOffset,
@@ -312,7 +333,7 @@ impl<B: Backing> Volume<B> {
     /// Makes zeros of the part of a range that is below the size; whole blocks become holes.
     fn make_hole(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         offset: PlainOffset,
         end: PlainOffset,
@@ -362,11 +383,21 @@ impl<B: Backing> Volume<B> {
             self.write_core(file, core, after.plain_start(), &zeros[..tail])?;
         }
         self.mark_sparse(file, core)?;
-        self.drop_entries(file, first, after)
+        // Promised blocks first, through the journal; each group is a small record.
+        let bound = BlockIndex(core.fresh_from() / page).clamp(first, after);
+        self.drop_entries(file, core, first, bound, true)?;
+        self.drop_entries(file, core, bound, after, false)
     }
 
     /// Makes holes of whole blocks, `first` up to but not `after`.
-    fn drop_entries(&self, file: &OpenFile<B>, first: BlockIndex, after: BlockIndex) -> Result<()> {
+    fn drop_entries(
+        &self,
+        file: &Arc<OpenFile<B>>,
+        core: &Core,
+        first: BlockIndex,
+        after: BlockIndex,
+        promised: bool,
+    ) -> Result<()> {
         let mut block = first;
         while block < after {
             let (group, place) = block.place();
@@ -378,13 +409,18 @@ impl<B: Backing> Volume<B> {
                 for place in place..upto {
                     page.set(place, None);
                 }
+                if promised {
+                    self.journal_holes(file, core, page, (block, next))?;
+                    block = next;
+                    continue; // their space goes back when they go home
+                }
                 let (at, entries) = page.span(place..upto);
                 self.backing
                     .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
                 file.pages.put(Arc::new(page));
-            } else if let Some(at) = self.next_data(file, next)? {
+            } else if let Some(data) = self.next_data(file, next)? {
                 // Nothing here: go on where the filesystem below has data.
-                block = next.max(GroupIndex::at(at).first_block().min(after));
+                block = next.max(data.min(after));
                 continue;
             } else {
                 return Ok(());
@@ -400,11 +436,14 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    fn next_data(&self, file: &OpenFile<B>, block: BlockIndex) -> Result<Option<u64>> {
+    /// Where the next block may be that isn't a hole.
+    fn next_data(&self, file: &OpenFile<B>, block: BlockIndex) -> Result<Option<BlockIndex>> {
         let from = block.place().0.page_at().0;
-        Ok(self
+        let below = self
             .backing
-            .seek(file.file(), crate::backing::Seek::Data, from)?)
+            .seek(file.file(), crate::backing::Seek::Data, from)?
+            .map(|at| GroupIndex::at(at).first_block());
+        Ok(below.into_iter().chain(file.overlay.next_data(block)).min())
     }
 
     /// Copies a range between two open files (or within one); the number of bytes copied.
@@ -441,11 +480,5 @@ impl<B: Backing> Volume<B> {
             }
         }
         Ok(done)
-    }
-
-    /// Makes what was written to an open file durable.
-    pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
-        let handle = self.files.handle(handle)?;
-        Ok(self.backing.sync_file(handle.file.file(), data_only)?)
     }
 }

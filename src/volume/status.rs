@@ -40,6 +40,8 @@ impl Counters {
 
 /// The state of an open volume.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+// Each is a fact on its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct VolumeStatus {
     /// The volume's identity.
     pub volume_id: String,
@@ -49,7 +51,7 @@ pub struct VolumeStatus {
     pub names: String,
     /// Whether it was opened for reading only.
     pub read_only: bool,
-    /// Whether it was left cleanly before.
+    /// Whether it was left cleanly before, or has been recovered since.
     pub clean: bool,
     /// Handles of open files.
     pub open_files: usize,
@@ -61,6 +63,12 @@ pub struct VolumeStatus {
     pub hidden_names: usize,
     /// Blocks met that fail authentication.
     pub damaged_blocks: usize,
+    /// Whether blocks that were durable are overwritten through the journal.
+    pub journal: bool,
+    /// Bytes of the journal in use.
+    pub journal_used: u64,
+    /// How many times the journal was synced.
+    pub journal_syncs: u64,
     /// Whether all key bytes could be locked in memory.
     pub keys_locked: bool,
 }
@@ -76,12 +84,21 @@ impl<B: Backing> Volume<B> {
                 crate::format::NameEncoding::Plain => "plain".into(),
             },
             read_only: self.read_only,
-            clean: self.strictness() == super::Strictness::Full,
+            clean: !self.in_doubt(),
             open_files: self.files.len(),
             open_directories: self.dirs.len(),
             known_inodes: self.nodes.len(),
             hidden_names: self.counters.hidden.lock().len(),
             damaged_blocks: self.counters.damaged.lock().len(),
+            journal: self.engine.is_some(),
+            journal_used: self
+                .engine
+                .as_ref()
+                .map_or(0, |engine| engine.journal.in_use()),
+            journal_syncs: self
+                .engine
+                .as_ref()
+                .map_or(0, |engine| engine.journal.syncs()),
             keys_locked: crate::secret::all_locked(),
         }
     }

@@ -21,6 +21,7 @@ impl<B: Backing> Volume<B> {
         plan: &Plan,
         pages: &[EntryPage],
         cipher: &[u8],
+        stated: bool,
     ) {
         for new in pages {
             let group = new.group();
@@ -46,7 +47,14 @@ impl<B: Backing> Volume<B> {
                     &cipher[at..at + len],
                 );
             }
-            let (at, entries) = page.span(0..group.blocks());
+            // Only those of the write: others may have a newer form in the journal.
+            let first = plan.first.max(group.first_block()).place().1;
+            let after = plan
+                .last
+                .next()
+                .min(BlockIndex(group.first_block().0 + group.blocks() as u64));
+            let after = (after.0 - group.first_block().0) as usize;
+            let (at, entries) = page.span(first..after);
             let _ = self
                 .backing
                 .write_at(file.file(), &mut [IoSlice::new(entries)], at);
@@ -56,7 +64,9 @@ impl<B: Backing> Volume<B> {
             && plan.new_size > plan.old_size
         {
             let state = head.state;
-            let _ = self.write_state(file, head, state);
+            if stated {
+                let _ = self.write_state(file, head, state);
+            }
             let _ = self
                 .backing
                 .truncate(file.file(), Layout::cipher_size(size).0);

@@ -27,7 +27,7 @@ impl<B: Backing> Volume<B> {
     pub fn check_file(&self, dir: &B::Dir, name: &EntryName, stat: &Stat) -> Result<FileCheck> {
         let file = self.acquire_at(dir, name, stat, false)?;
         let result = self.check_open(&file);
-        self.files.give_back(file.node);
+        self.done_with(&file);
         result
     }
 

@@ -15,7 +15,7 @@ use super::types::HandleId;
 use crate::backing::{At, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
 use crate::crypto::Sealed;
-use crate::format::{INLINE_MAX, PAGE, STATE_AT, State, StateFlags};
+use crate::format::{INLINE_MAX, PAGE, STATE_AT, STATE_LEN, State, StateFlags};
 
 /// Seals of one data key, in units of 2^16: half of SP 800-38D's bound of 2^32, since the state's
 /// seals come on top of the blocks'.
@@ -23,7 +23,7 @@ const SEALS_MOST: u32 = 1 << 15;
 
 thread_local! {
     /// Where a write's ciphertext is made before it goes below.
-    static CIPHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static CIPHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a write does to the blocks of one file.
@@ -39,7 +39,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn new(offset: PlainOffset, len: usize, old_size: u64) -> Result<Self> {
+    pub(super) fn new(offset: PlainOffset, len: usize, old_size: u64) -> Result<Self> {
         let end = offset.plus(len as u64).map_err(VolumeError::range)?.get();
         Ok(Self {
             offset,
@@ -82,13 +82,34 @@ impl<B: Backing> Volume<B> {
             return Ok(());
         }
         self.drop_privileges(&handle.file, kill_privileges)?;
-        let mut core = handle.file.core.write();
-        self.write_core(&handle.file, &mut core, offset, data)
+        let Some(engine) = &self.engine else {
+            let mut core = handle.file.core.write();
+            return self.write_core(&handle.file, &mut core, offset, data);
+        };
+        // What the kernel sends fits in one piece, unless the journal is tiny.
+        for (i, piece) in data.chunks(engine.journal.piece()).enumerate() {
+            let from = offset
+                .checked_add((i * engine.journal.piece()) as u64)
+                .ok_or(VolumeError::FileTooLarge)?;
+            let mut core = handle.file.core.write();
+            // What is new and behind the end needs no room in the journal.
+            let appends = from >= core.layout.size().next_multiple_of(PAGE as u64);
+            let _room = if core.fresh && appends {
+                None
+            } else {
+                drop(core);
+                let room = engine.room(piece.len())?;
+                core = handle.file.core.write();
+                Some(room)
+            };
+            self.write_core(&handle.file, &mut core, from, piece)?;
+        }
+        Ok(())
     }
 
     pub(super) fn write_core(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         offset: u64,
         data: &[u8],
@@ -126,8 +147,11 @@ impl<B: Backing> Volume<B> {
             }
             Layout::Inline { .. } => self.outgrow(file, core, offset, data),
             Layout::Blocks { size } => {
+                if !core.fresh && offset.get() >= core.fresh_from() && size < core.fresh_from() {
+                    return self.write_behind(file, core, offset, data);
+                }
                 self.fill_gap(file, core, size, offset)?;
-                let result = self.write_blocks(file, core, offset, data, None, None);
+                let result = self.write_range(file, core, offset, data);
                 if result.is_err() && core.layout.size() > size {
                     // The gap was filled for nothing.
                     let _ = self.truncate_core(file, core, size);
@@ -140,11 +164,16 @@ impl<B: Backing> Volume<B> {
     /// Replaces the bytes of an inline (or still empty) file.
     pub(super) fn set_inline(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         plain: Vec<u8>,
     ) -> Result<()> {
+        if !core.fresh {
+            return self.journal_inline(file, core, plain);
+        }
+        file.home_dirty.store(true, Ordering::Release);
         let len = plain.len();
+        let cut = core.layout.size() > len as u64;
         match &mut core.head {
             Some(head) => {
                 let before = std::mem::take(&mut head.inline);
@@ -166,24 +195,30 @@ impl<B: Backing> Volume<B> {
             }
         }
         core.layout = Layout::Inline { len };
+        if cut {
+            let size = crate::format::INLINE_AT + len;
+            self.backing.truncate(file.file(), size as u64)?;
+        }
         Ok(())
     }
 
     fn back_to_empty(&self, file: &OpenFile<B>, core: &mut Core) {
         let _ = self.backing.truncate(file.file(), 0);
-        core.head = None;
-        core.layout = Layout::Empty;
+        *core = Core::empty();
         file.pages.cut(None);
     }
 
     /// An inline file becomes one in blocks, and `data` is written to it.
     pub(super) fn outgrow(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         offset: PlainOffset,
         data: &[u8],
     ) -> Result<()> {
+        if !core.fresh {
+            return self.outgrow_promised(file, core, offset, data);
+        }
         let Some(head) = &mut core.head else {
             return Err(VolumeError::Stale);
         };
@@ -216,11 +251,43 @@ impl<B: Backing> Volume<B> {
         result
     }
 
+    /// The same, for an inline file that was promised: first block 0 as it was, then the rest.
+    fn outgrow_promised(
+        &self,
+        file: &Arc<OpenFile<B>>,
+        core: &mut Core,
+        offset: PlainOffset,
+        data: &[u8],
+    ) -> Result<()> {
+        let inline = core
+            .head
+            .as_ref()
+            .map_or_else(Vec::new, |head| head.inline.clone());
+        let size = inline.len() as u64;
+        self.journal_outgrow(file, core, if inline.is_empty() { &[0] } else { &inline })?;
+        let (_, start) = offset.block();
+        let result = if offset.block().0 == BlockIndex(0) && start as u64 > size {
+            // Zeros between the old end and the new bytes.
+            let mut padded = vec![0; start - inline.len()];
+            padded.extend_from_slice(data);
+            PlainOffset::new(size)
+                .map_err(VolumeError::range)
+                .and_then(|at| self.write_range(file, core, at, &padded))
+        } else {
+            self.fill_gap(file, core, core.layout.size(), offset)
+                .and_then(|()| self.write_range(file, core, offset, data))
+        };
+        if result.is_err() {
+            let _ = self.truncate_core(file, core, size.max(1));
+        }
+        result
+    }
+
     /// Before a write behind the end: the last block becomes a full one, and blocks that are
     /// skipped become holes.
     pub(super) fn fill_gap(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         size: u64,
         offset: PlainOffset,
@@ -240,7 +307,7 @@ impl<B: Backing> Volume<B> {
     /// Seals the last block of a file of `size` bytes anew, with zeros up to `new_size` or its end.
     pub(super) fn stretch_last(
         &self,
-        file: &OpenFile<B>,
+        file: &Arc<OpenFile<B>>,
         core: &mut Core,
         size: u64,
         new_size: u64,
@@ -260,26 +327,23 @@ impl<B: Backing> Volume<B> {
         }
         let zeros = [0; PAGE];
         let offset = PlainOffset::new(size).map_err(VolumeError::range)?;
-        self.write_blocks(
-            file,
-            core,
-            offset,
-            &zeros[..(upto - size) as usize],
-            None,
-            None,
-        )
+        self.write_range(file, core, offset, &zeros[..(upto - size) as usize])
     }
 
     /// From here on an all-zero entry is a hole.
-    pub(super) fn mark_sparse(&self, file: &OpenFile<B>, core: &mut Core) -> Result<()> {
+    pub(super) fn mark_sparse(&self, file: &Arc<OpenFile<B>>, core: &mut Core) -> Result<()> {
+        let flags = StateFlags { sparse: true };
         let Some(head) = &mut core.head else {
             return Ok(());
         };
         if head.state.flags.sparse {
             return Ok(());
         }
+        if !core.fresh {
+            return self.journal_state(file, core, flags);
+        }
         let state = State {
-            flags: StateFlags { sparse: true },
+            flags,
             ..head.state
         };
         self.write_state(file, head, state)
@@ -288,7 +352,7 @@ impl<B: Backing> Volume<B> {
     /// Writes to a file in blocks. `known` is the plaintext of block 0 when it isn't on disk in
     /// this form yet (and page 0 is then written from the state on); `fresh` is the header's start
     /// when there is none on disk. The range starts in or before the block behind the end.
-    fn write_blocks(
+    pub(super) fn write_blocks(
         &self,
         file: &OpenFile<B>,
         core: &mut Core,
@@ -297,14 +361,29 @@ impl<B: Backing> Volume<B> {
         known: Option<&[u8]>,
         fresh: Option<&[u8; STATE_AT]>,
     ) -> Result<()> {
+        file.home_dirty.store(true, Ordering::Release);
         let old_layout = core.layout;
         let plan = Plan::new(offset, data.len(), old_layout.size())?;
+        let stated = core.fresh;
         let Some(head) = &mut core.head else {
             return Err(VolumeError::Stale);
         };
         let rewritten = known.is_some() || fresh.is_some();
         CIPHER.with_borrow_mut(|cipher| {
             let mut pages = self.pages_of(file, &plan, rewritten)?;
+            // Blocks that have a form already: those before the old end.
+            let old_end = if rewritten {
+                0
+            } else {
+                BlockIndex::count_of(plan.old_size).0
+            };
+            let overwritten: Vec<BlockIndex> = (plan.first.0..old_end.min(plan.last.0 + 1))
+                .map(BlockIndex)
+                .filter(|block| {
+                    let page = pages.iter().find(|page| page.holds(*block));
+                    page.is_some_and(|page| !matches!(page.get(block.place().1), Ok(None)))
+                })
+                .collect();
             let mut state = head.state;
             state.size = plan.new_size;
             if fresh.is_some() && plan.first > BlockIndex(0) {
@@ -319,13 +398,29 @@ impl<B: Backing> Volume<B> {
                 (&mut pages, &mut state),
                 cipher,
             )?;
+            let offers: Vec<_> = overwritten
+                .into_iter()
+                .filter_map(|block| {
+                    let page = pages.iter().find(|page| page.holds(block))?;
+                    let entry = page.get(block.place().1).ok().flatten()?;
+                    Some((block, entry, block.len_in(plan.new_size)))
+                })
+                .collect();
+            let _under_way = self.offer(file, head, &offers)?;
+            // In a file that was promised, the state waits until what it covers is durable.
+            let state_bytes = (stated && (rewritten || state != head.state))
+                .then(|| state.seal(head.unwrapped.keys.content()));
+            let state_bytes = state_bytes.as_ref();
             let written =
-                self.write_below(file, head, &plan, &pages, &state, fresh, rewritten, cipher);
+                self.write_below(file, &plan, &pages, state_bytes, fresh, rewritten, cipher);
             if let Err(error) = written {
                 if !rewritten {
-                    self.take_back(file, head, &plan, &pages, cipher);
+                    self.take_back(file, head, &plan, &pages, cipher, stated);
                 }
                 return Err(error);
+            }
+            if !stated && state != head.state {
+                file.unsealed.store(true, Ordering::Release);
             }
             head.holes |= state.flags.sparse;
             head.state = state;
@@ -340,7 +435,12 @@ impl<B: Backing> Volume<B> {
     }
 
     /// Copies of the entry pages that the write changes.
-    fn pages_of(&self, file: &OpenFile<B>, plan: &Plan, rewritten: bool) -> Result<Vec<EntryPage>> {
+    pub(super) fn pages_of(
+        &self,
+        file: &OpenFile<B>,
+        plan: &Plan,
+        rewritten: bool,
+    ) -> Result<Vec<EntryPage>> {
         let (first, last) = (plan.first.place().0, plan.last.place().0);
         let from = if rewritten { GroupIndex(0) } else { first };
         let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);
@@ -363,7 +463,7 @@ impl<B: Backing> Volume<B> {
 
     /// Seals the blocks of the range into `cipher`, one behind the other, and notes their entries.
     #[allow(clippy::too_many_arguments)] // one step of write_blocks, cut out to be read
-    fn seal_range(
+    pub(super) fn seal_range(
         &self,
         file: &OpenFile<B>,
         head: &Head,
@@ -424,10 +524,9 @@ impl<B: Backing> Volume<B> {
     fn write_below(
         &self,
         file: &OpenFile<B>,
-        head: &Head,
         plan: &Plan,
         pages: &[EntryPage],
-        state: &State,
+        state_bytes: Option<&[u8; STATE_LEN]>,
         fresh: Option<&[u8; STATE_AT]>,
         rewritten: bool,
         cipher: &[u8],
@@ -435,8 +534,6 @@ impl<B: Backing> Volume<B> {
         let (group, place) = plan.first.place();
         let last_len = plan.last.len_in(plan.new_size);
         let total = (plan.last.0 - plan.first.0) as usize * PAGE + last_len;
-        let state_bytes =
-            (rewritten || *state != head.state).then(|| state.seal(head.unwrapped.keys.content()));
 
         let mut bufs = Vec::with_capacity(2 * pages.len() + 3);
         let mut at = plan.first.data_at().0;
@@ -444,8 +541,9 @@ impl<B: Backing> Volume<B> {
         let page_0 = pages
             .first()
             .filter(|page| rewritten && page.group() == GroupIndex(0));
-        let in_one = rewritten && plan.first == BlockIndex(0);
-        if let (true, Some(page), Some(state)) = (in_one, page_0, &state_bytes) {
+        // Bytes that stand in page 0 until now are there until their new place has them.
+        let in_one = fresh.is_some() && plan.first == BlockIndex(0);
+        if let (true, Some(page), Some(state)) = (in_one, page_0, state_bytes) {
             // Page 0 and the data behind it, in one.
             bufs.push(IoSlice::new(start));
             bufs.push(IoSlice::new(state));
@@ -467,7 +565,7 @@ impl<B: Backing> Volume<B> {
         if in_one {
             return Ok(());
         }
-        if let (Some(page), Some(state)) = (page_0, &state_bytes) {
+        if let (Some(page), Some(state)) = (page_0, state_bytes) {
             let at = (STATE_AT - start.len()) as u64;
             let entries = IoSlice::new(&page.bytes()[GroupIndex(0).entries_in_page()..]);
             let mut bufs = [IoSlice::new(start), IoSlice::new(state), entries];
@@ -484,7 +582,7 @@ impl<B: Backing> Volume<B> {
         let Some(page) = pages.iter().find(|page| page.group() == group) else {
             return Ok(());
         };
-        match &state_bytes {
+        match state_bytes {
             Some(state) if group == GroupIndex(0) => {
                 // The state stands before the entries: one write from there.
                 let (_, entries) = page.span(0..last);
@@ -496,7 +594,7 @@ impl<B: Backing> Volume<B> {
                 let (at, entries) = page.span(place..last);
                 self.backing
                     .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
-                if let (Some(state), None) = (&state_bytes, page_0) {
+                if let (Some(state), None) = (state_bytes, page_0) {
                     self.backing.write_at(
                         file.file(),
                         &mut [IoSlice::new(state)],

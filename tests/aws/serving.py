@@ -4,6 +4,7 @@ The clients come from PyPI into $ENVELOPEFS_TEST_TOOLS/aws (target/tools/aws). T
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -22,6 +23,9 @@ def _with_clients():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
     venv = pathlib.Path(os.environ.get("ENVELOPEFS_TEST_TOOLS", target / "tools")) / "aws"
     python, mark = venv / "bin" / "python3", venv / "installed"
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(venv.parent / "aws.lock", "w")  # two scripts may start at once; the lock goes with the process image
+    fcntl.flock(lock, fcntl.LOCK_EX)
     if not mark.exists() or mark.read_text() != "\n".join(CLIENTS):
         print("installing", *CLIENTS, flush=True)
         if subprocess.run([sys.executable, "-m", "venv", "--clear", venv], stdout=subprocess.DEVNULL).returncode:
@@ -92,7 +96,7 @@ class Server:
         """A boto3 client; None is the account root."""
         key = key or self.access_key(user)
         config = botocore.config.Config(retries={"max_attempts": 0}, connect_timeout=10, read_timeout=30,
-                                        max_pool_connections=20)
+                                        max_pool_connections=20, parameter_validation=False)
         session = boto3.session.Session(aws_access_key_id=key[0], aws_secret_access_key=key[1], region_name=region)
         return session.client(service, endpoint_url=self.url, config=config, verify=getattr(self, "ca", None))
 

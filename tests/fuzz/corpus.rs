@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use envelopefs::format::{KeyRole, SLOT_LEN, STATIC_LEN, Slot, VolumeId, WrappedKey};
+use envelopefs::format::journal::{
+    JournalHeader, JournalKey, RECORD_TAIL, RecordBuilder, RecordKind, Resize,
+};
+use envelopefs::format::{FileId, KeyRole, Mark, SLOT_LEN, STATIC_LEN, Slot, VolumeId, WrappedKey};
 use envelopefs::names::{DirId, NameMode, Names, Stored};
 use envelopefs::secret::Key256;
 
@@ -43,6 +46,63 @@ fn piece(bytes: &[u8]) -> Vec<u8> {
 
 fn pieces(all: &[&[u8]]) -> Vec<u8> {
     all.iter().flat_map(|bytes| piece(bytes)).collect()
+}
+
+/// A header, records and a mark, without their tags.
+fn journal() -> Vec<(&'static str, u8, Vec<u8>)> {
+    let secret = |byte: u8| Key256::init(|key| key.fill(byte));
+    let volume = VolumeId([0x76; 16]);
+    let keys = JournalKey::derive(&secret(12), &volume, 5);
+    let header = JournalHeader {
+        volume,
+        epoch: 5,
+        generation: 2,
+        tail: 4096,
+        sequence: 7,
+        length: 1 << 20,
+        previous: 3,
+    };
+    let record = |kind, resize, bodies: &[(u64, &[u8])]| {
+        let of = (&FileId([1; 16]), 99, &b"AAAA/BBBB"[..]);
+        let mut record = RecordBuilder::new(Vec::new(), kind, of, resize, bodies.len());
+        for (offset, body) in bodies {
+            record.extent(*offset, body);
+        }
+        let mut bytes = record.seal(&keys, 5, 7);
+        bytes.truncate(bytes.len() - RECORD_TAIL);
+        bytes
+    };
+    let entry = [&[7; 28][..], &[0, 0, 1, 0]].concat();
+    let offered = [&entry[..], &100_u32.to_le_bytes()].concat();
+    let change: [(u64, &[u8]); 2] = [(4096, &[5; 300]), (1024, &entry)];
+    let mark = Mark {
+        in_use: true,
+        epoch: 5,
+        generation: 4,
+        journal: true,
+        crashed: vec![3, 4],
+    };
+    let mark = mark.seal(&secret(13));
+    vec![
+        ("header", 4, header.seal(&keys)[..80].to_vec()),
+        (
+            "change",
+            5 + 8,
+            record(RecordKind::Change, Resize::AtLeast(8192), &change),
+        ),
+        (
+            "cut",
+            5 + 8,
+            record(RecordKind::Change, Resize::Exactly(5000), &change[1..]),
+        ),
+        ("done", 5 + 8, record(RecordKind::Done, Resize::Keep, &[])),
+        (
+            "offer",
+            5 + 8,
+            record(RecordKind::Offer, Resize::Keep, &[(8192, &offered)]),
+        ),
+        ("mark", 6, mark[..mark.len() - 32].to_vec()),
+    ]
 }
 
 /// The inputs that come of the golden volumes: target, name, bytes.
@@ -83,6 +143,9 @@ pub fn made(world: &World) -> Vec<(&'static str, String, Vec<u8>)> {
         add("record", volume, [&[0], &record[..]].concat());
         let body = &record[16..record.len() - 32];
         add("record", &format!("{volume}-body"), [&[1], body].concat());
+    }
+    for (name, mode, bytes) in journal() {
+        add("journal", name, [&[mode], &bytes[..]].concat());
     }
     for (blob, _) in world.known_blobs() {
         add("blob", "volume-key", blob.to_vec());
@@ -134,6 +197,7 @@ pub fn made(world: &World) -> Vec<(&'static str, String, Vec<u8>)> {
     }
     names(world, &mut add);
     words(&mut add);
+    serving(&mut add);
     all
 }
 
@@ -253,4 +317,68 @@ fn words(add: &mut Add<'_>) {
     for (name, text) in texts {
         add("words", name, text.to_vec());
     }
+}
+
+/// What clients of the key manager send.
+fn serving(add: &mut Add<'_>) {
+    let signed = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/kms/aws4_request, \
+                  SignedHeaders=host;x-amz-date, Signature=";
+    let signed = format!("{signed}{}", "5d".repeat(32));
+    let target: &[u8] = b"TrentService.Encrypt";
+    let name: &[u8] = b"x-amz-target";
+    let all = signed.replace("x-amz-date,", "x-amz-date;x-amz-target,");
+    let parts = [all.as_bytes(), name, target, b"/", b"", b"{}"];
+    add(
+        "sigv4",
+        "kms",
+        [&pieces(&parts[..5])[..], parts[5]].concat(),
+    );
+    let parts = [
+        signed.as_bytes(),
+        b"user-agent".as_slice(),
+        b"x y",
+        b"/a/../b%20c",
+        b"b=%31&a=2",
+    ];
+    add("sigv4", "path-and-query", pieces(&parts));
+    let member = |members: &str| format!("{{\"KeyId\":\"KEY\"{members}}}").into_bytes();
+    for (operation, members) in [
+        (
+            "Encrypt",
+            r#","Plaintext":"aGk=","EncryptionContext":{"a":"b"},"GrantTokens":["t"],"DryRun":false"#,
+        ),
+        (
+            "Decrypt",
+            r#","CiphertextBlob":"aGk=","EncryptionAlgorithm":"SYMMETRIC_DEFAULT""#,
+        ),
+        ("GenerateDataKey", r#","KeySpec":"AES_256""#),
+        (
+            "CreateGrant",
+            r#","GranteePrincipal":"arn:aws:iam::000000000000:user/a","Operations":["Encrypt"],"Constraints":{"EncryptionContextSubset":{"a":"b"}}"#,
+        ),
+        ("TagResource", r#","Tags":[{"TagKey":"a","TagValue":"b"}]"#),
+        ("ListGrants", r#","Limit":5,"Marker":"x""#),
+        (
+            "PutKeyPolicy",
+            r#","Policy":"{\"Version\":\"2012-10-17\",\"Statement\":[]}""#,
+        ),
+        (
+            "GetParametersForImport",
+            r#","WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048""#,
+        ),
+    ] {
+        let number = envelopefs::kms::api::OPERATIONS
+            .iter()
+            .position(|name| *name == operation);
+        let number = number.expect("an operation") as u8;
+        add(
+            "request",
+            operation,
+            [&[number][..], &member(members)].concat(),
+        );
+    }
+    let default = envelopefs::kms::policy::default_policy("111122223333");
+    add("policy", "default", default.into_bytes());
+    let conditions = r#"{"Version":"2012-10-17","Statement":[{"Sid":"s","Effect":"Deny","NotPrincipal":{"AWS":["arn:aws:iam::111122223333:user/alice","111122223333"]},"NotAction":"kms:De*","Resource":["*","arn:aws:kms:*:111122223333:key/${aws:username}*"],"Condition":{"StringLike":{"kms:EncryptionContext:app":["o?e","${aws:username, 'x'}"]},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["a","app"]},"NumericLessThanIfExists":{"kms:RotationPeriodInDays":"365"},"DateGreaterThan":{"aws:CurrentTime":"2015-01-01T00:00:00Z"},"IpAddress":{"aws:SourceIp":["192.0.2.0/24","2001:db8::/32"]},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"},"Bool":{"kms:MultiRegion":false},"Null":{"kms:ViaService":"true"}}},{"Effect":"Allow","Principal":"*","Action":["kms:*"],"Resource":"*"}]}"#;
+    add("policy", "conditions", conditions.as_bytes().to_vec());
 }

@@ -18,6 +18,7 @@ fn every_option_of_the_manual_is_taken() {
             Some((name, "N")) => format!("{name}=1000"),
             Some((name, "OCTAL")) => format!("{name}=022"),
             Some((name, "TIME")) => format!("{name}=10m"),
+            Some((name, "unix:PATH")) => format!("{name}=unix:/a"),
             Some((name, _)) => format!("{name}=/a"),
             None => name.replace('*', "systemd.automount"),
         };
@@ -29,7 +30,7 @@ fn every_option_of_the_manual_is_taken() {
 fn what_mount_users_type() {
     let options = parse(
         "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,fsname=f,subtype=s,uid=1,\
-         gid=2,umask=077,idle=10m,key-ttl=60s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l",
+         gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,nojournal",
     );
     let expected = MountOptions {
         read_only: Some(true),
@@ -47,10 +48,12 @@ fn what_mount_users_type() {
         umask: Some(0o77),
         idle: Some(Duration::from_secs(600)),
         key_ttl: Some(Duration::from_secs(60)),
+        kms: Some(KmsAddress::Unix("/s".into())),
         keystore: Some("/k".into()),
         passphrase_file: Some("/p".into()),
         key_file: Some("/f".into()),
         log: Some("/l".into()),
+        no_journal: true,
     };
     assert_eq!(options, expected);
 }
@@ -79,6 +82,8 @@ fn unknown_options_are_named() {
     assert!(refuse("ro=1").contains("'ro' takes no value"));
     assert!(refuse("uid").contains("'uid' needs a value"));
     assert!(refuse("RO").contains("'RO'"));
+    assert!(refuse("kms=/run/kms").contains("unix:PATH"));
+    assert!(refuse("kms=unix:").contains("unix:PATH"));
     assert!(refuse(" ro").contains("' ro'"));
 }
 
@@ -171,8 +176,8 @@ fn numbers_are_checked() {
 
 #[test]
 fn the_text_form_comes_back() {
-    let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,uid=1,gid=2,umask=27,idle=60s,\
-               key-ttl=0s,fsname=a\\,b\\\\,subtype=,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
+    let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,nojournal,uid=1,gid=2,umask=27,idle=60s,\
+               key-ttl=0s,fsname=a\\,b\\\\,subtype=,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
     let options = parse(all);
     assert_eq!(options.to_text(), OsString::from(all));
     assert_eq!(MountOptions::parse(&[options.to_text()]).unwrap(), options);

@@ -482,6 +482,15 @@ impl Request for ListKeysRequest {
         let limit = self.page.limit(100, 1000)?;
         let after = self.page.after_number("keys")?;
         call.authorize_account()?;
+        if let Some(owners) = &self.resource_owners
+            && !(1..=2).contains(&owners.len())
+        {
+            return Err(KmsError::Validation(
+                "1 validation error detected: Value at 'resourceOwners' failed to satisfy \
+                 constraint: Member must have length between 1 and 2"
+                    .to_owned(),
+            ));
+        }
         let own = self
             .resource_owners
             .as_ref()

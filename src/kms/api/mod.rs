@@ -72,6 +72,7 @@ pub use policies::{
     PutKeyPolicyRequest,
 };
 pub use public_key::{GetPublicKeyRequest, GetPublicKeyResponse};
+pub(super) use regions::check_primary;
 pub use regions::{ReplicateKeyRequest, ReplicateKeyResponse, UpdatePrimaryRegionRequest};
 pub use rotation::{
     DisableKeyRotationRequest, EnableKeyRotationRequest, GetKeyRotationStatusRequest,

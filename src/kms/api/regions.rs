@@ -85,7 +85,10 @@ fn region(name: &Text<1, 32>) -> Result<Region> {
 }
 
 /// Whether a key is the primary of a multi-Region key.
-fn check_primary(call: &Call<'_>, row: &KeyRow) -> Result<()> {
+///
+/// # Errors
+/// [`KmsError::UnsupportedOperation`].
+pub(in crate::kms) fn check_primary(call: &Call<'_>, row: &KeyRow) -> Result<()> {
     let arn = || key_arn(&row.place(), call.kms().account_id());
     if !row.id.is_multi_region() {
         return Err(KmsError::UnsupportedOperation(format!(

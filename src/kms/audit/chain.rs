@@ -10,8 +10,7 @@
 
 use std::io::Write;
 
-use crate::crypto;
-use crate::secret::Key256;
+use crate::crypto::{self, MacKey};
 
 /// Bytes of a head: magic, segment, seq, length of the file, hash, MAC.
 pub(super) const HEAD_LEN: usize = 8 + 3 * 8 + 32 + 32;
@@ -32,7 +31,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn mac(&self, key: &Key256) -> [u8; 32] {
+    pub(super) fn mac(&self, key: &MacKey) -> [u8; 32] {
         record_mac(key, self.segment, self.seq, &self.hash)
     }
 
@@ -55,7 +54,7 @@ impl Head {
     }
 
     /// `None` when it is not one that was written here.
-    pub(super) fn parse(key: &Key256, bytes: &[u8; HEAD_LEN]) -> Option<Self> {
+    pub(super) fn parse(key: &MacKey, bytes: &[u8; HEAD_LEN]) -> Option<Self> {
         let number = |at: usize| {
             let mut field = [0; 8];
             field.copy_from_slice(&bytes[at..at + 8]);
@@ -70,8 +69,7 @@ impl Head {
             len: u64::from_le_bytes(number(24)),
             hash,
         };
-        let authentic = crypto::mac_matches(
-            key,
+        let authentic = key.matches(
             &mac_parts(&head.segment.to_le_bytes(), &head.seq.to_le_bytes(), &hash),
             &mac,
         );
@@ -85,11 +83,8 @@ fn mac_parts<'a>(segment: &'a [u8; 8], seq: &'a [u8; 8], hash: &'a [u8; 32]) -> 
     [LABEL, segment, seq, hash]
 }
 
-fn record_mac(key: &Key256, segment: i64, seq: i64, hash: &[u8; 32]) -> [u8; 32] {
-    crypto::mac(
-        key,
-        &mac_parts(&segment.to_le_bytes(), &seq.to_le_bytes(), hash),
-    )
+fn record_mac(key: &MacKey, segment: i64, seq: i64, hash: &[u8; 32]) -> [u8; 32] {
+    key.tag(&mac_parts(&segment.to_le_bytes(), &seq.to_le_bytes(), hash))
 }
 
 /// What a segment's first record follows: the segments opened before are in it.
@@ -101,13 +96,21 @@ pub(super) fn genesis(number: i64, before: &[u8; 32]) -> [u8; 32] {
     ])
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        out.push(HEX[usize::from(byte >> 4)]);
-        out.push(HEX[usize::from(byte & 15)]);
+/// Each byte as two digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
     }
+    table
+};
+
+pub(super) fn push_hex<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N]) {
+    let pairs = bytes.map(|byte| HEX[usize::from(byte)]);
+    out.extend_from_slice(pairs.as_flattened());
 }
 
 fn hex(text: &[u8]) -> Option<[u8; 32]> {
@@ -128,7 +131,7 @@ fn hex(text: &[u8]) -> Option<[u8; 32]> {
 
 /// Ends a record after `head`: appends chain and line feed to what `line` has so far (an object
 /// that is open twice). The head behind it, and its MAC.
-pub(super) fn seal(key: &Key256, head: &Head, line: &mut Vec<u8>) -> (Head, [u8; 32]) {
+pub(super) fn seal(key: &MacKey, head: &Head, line: &mut Vec<u8>) -> (Head, [u8; 32]) {
     let seq = head.seq + 1;
     // Writing to a Vec does not fail.
     let _ = write!(
@@ -163,7 +166,7 @@ pub(super) struct Link {
 }
 
 /// Reads a line (without its line feed): `None` when it is not one that was written here.
-pub(super) fn open(key: &Key256, line: &[u8]) -> Option<Link> {
+pub(super) fn open(key: &MacKey, line: &[u8]) -> Option<Link> {
     let at = line.len().checked_sub(TAIL_LEN)?;
     let (body, tail) = line.split_at(at);
     let mac = hex(tail.strip_prefix(b",\"mac\":\"")?.strip_suffix(b"\"}}")?)?;
@@ -175,8 +178,7 @@ pub(super) fn open(key: &Key256, line: &[u8]) -> Option<Link> {
     let (rest, seq) = number_behind(rest, b",\"seq\":")?;
     let (_, segment) = number_behind(rest, b",\"segment\":")?;
     let hash = crypto::sha256(&[body]);
-    let authentic = crypto::mac_matches(
-        key,
+    let authentic = key.matches(
         &mac_parts(&segment.to_le_bytes(), &seq.to_le_bytes(), &hash),
         &mac,
     );

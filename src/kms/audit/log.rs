@@ -14,8 +14,7 @@ use super::super::error::{KmsError, Result};
 use super::super::store::{Anchor, Store, audit_key, move_anchor};
 use super::chain::{self, HEAD_LEN, Head};
 use super::{Event, Recorder, shape};
-use crate::crypto;
-use crate::secret::Key256;
+use crate::crypto::{self, MacKey};
 
 /// Room for most records.
 const ROOM: usize = 4096;
@@ -46,7 +45,7 @@ impl Default for Limits {
 /// process that ends leaves its segment to the next one.
 pub struct Log {
     dir: PathBuf,
-    key: Key256,
+    key: MacKey,
     limits: Limits,
     writer: Mutex<Writer>,
     /// For anchors: records may come within a transaction of the store's own connection.
@@ -200,7 +199,7 @@ pub(super) fn head_path(dir: &Path, number: i64) -> PathBuf {
 /// A segment that is open and that no process has, if its end is what it should be.
 fn free_segment(
     dir: &Path,
-    key: &Key256,
+    key: &MacKey,
     sql: &Connection,
     now: Timestamp,
     limits: Limits,
@@ -266,7 +265,7 @@ fn open_file(path: &Path, new: bool) -> std::io::Result<File> {
 
 /// The segment from where it ended; `None` when its end is not what its head says, or lies before
 /// what the keystore knows of it.
-fn take_over(dir: &Path, key: &Key256, records: File, anchor: &Anchor) -> Result<Option<Segment>> {
+fn take_over(dir: &Path, key: &MacKey, records: File, anchor: &Anchor) -> Result<Option<Segment>> {
     let Ok(head_file) = open_file(&head_path(dir, anchor.number), false) else {
         return Ok(None);
     };
@@ -312,7 +311,7 @@ fn take_over(dir: &Path, key: &Key256, records: File, anchor: &Anchor) -> Result
 }
 
 /// Whether the last record is the one that the head names.
-fn ends_with_head(records: &File, key: &Key256, head: &Head) -> bool {
+fn ends_with_head(records: &File, key: &MacKey, head: &Head) -> bool {
     if head.seq == 0 {
         return head.len == 0;
     }
@@ -331,7 +330,7 @@ fn ends_with_head(records: &File, key: &Key256, head: &Head) -> bool {
 }
 
 /// The head behind one more record, if there is one.
-fn record_behind(records: &File, key: &Key256, head: &Head) -> Option<Head> {
+fn record_behind(records: &File, key: &MacKey, head: &Head) -> Option<Head> {
     let mut more = Vec::with_capacity(ROOM);
     let mut part = [0; ROOM];
     while (more.len() as u64) < LONGEST && !more.contains(&b'\n') {
@@ -367,7 +366,7 @@ fn set_aside(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn new_segment(dir: &Path, key: &Key256, store: &Store, now: Timestamp) -> Result<Writer> {
+fn new_segment(dir: &Path, key: &MacKey, store: &Store, now: Timestamp) -> Result<Writer> {
     store.change(|change| {
         let before = Anchor::list(change.sql)?.pop();
         let (number, before) = match &before {

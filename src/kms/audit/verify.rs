@@ -13,7 +13,7 @@ use super::super::error::{KmsError, Result};
 use super::super::store::{Anchor, Sealer, audit_key};
 use super::chain::{self, HEAD_LEN, Head};
 use super::log::{head_path, records_path};
-use crate::secret::Key256;
+use crate::crypto::MacKey;
 
 /// What is wrong with the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn foreign_files(dir: &Path, anchors: &[Anchor], report: &mut Report) -> Result<
 
 struct Checked<'a> {
     dir: &'a Path,
-    key: &'a Key256,
+    key: &'a MacKey,
     anchor: &'a Anchor,
     report: &'a mut Report,
 }

@@ -6,7 +6,7 @@ use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::seal::Slot;
 use super::{Change, Sealer};
-use crate::crypto;
+use crate::crypto::{self, MacKey};
 use crate::secret::Key256;
 
 const TABLES: &str = "
@@ -53,7 +53,7 @@ pub(in crate::kms) struct Anchor {
 
 impl Anchor {
     pub(in crate::kms) fn new(
-        key: &Key256,
+        key: &MacKey,
         number: i64,
         genesis: [u8; 32],
         opened: Timestamp,
@@ -72,7 +72,7 @@ impl Anchor {
     }
 
     /// The same segment, further on.
-    pub(in crate::kms) fn moved(&self, key: &Key256, seq: i64, head: [u8; 32], open: bool) -> Self {
+    pub(in crate::kms) fn moved(&self, key: &MacKey, seq: i64, head: [u8; 32], open: bool) -> Self {
         let mut anchor = Self {
             open,
             seq,
@@ -83,13 +83,13 @@ impl Anchor {
         anchor
     }
 
-    fn mac(&self, key: &Key256) -> [u8; 32] {
-        crypto::mac(key, &self.parts().each_ref().map(Vec::as_slice))
+    fn mac(&self, key: &MacKey) -> [u8; 32] {
+        key.tag(&self.parts().each_ref().map(Vec::as_slice))
     }
 
     /// Whether the row is as this program wrote it.
-    pub(in crate::kms) fn is_authentic(&self, key: &Key256) -> bool {
-        crypto::mac_matches(key, &self.parts().each_ref().map(Vec::as_slice), &self.mac)
+    pub(in crate::kms) fn is_authentic(&self, key: &MacKey) -> bool {
+        key.matches(&self.parts().each_ref().map(Vec::as_slice), &self.mac)
     }
 
     fn parts(&self) -> [Vec<u8>; 7] {
@@ -145,21 +145,23 @@ fn has_tables(sql: &Connection) -> Result<bool> {
 }
 
 /// The log's key, if it was made already.
-pub(in crate::kms) fn audit_key(sql: &Connection, sealer: &Sealer) -> Result<Option<Key256>> {
+pub(in crate::kms) fn audit_key(sql: &Connection, sealer: &Sealer) -> Result<Option<MacKey>> {
     if !has_tables(sql)? {
         return Ok(None);
     }
     let sealed: Option<Vec<u8>> = sql
         .query_row("SELECT sealed FROM audit_key", [], |row| row.get(0))
         .optional()?;
-    sealed
-        .map(|sealed| sealer.open(KEY_PLACE, &sealed))
-        .transpose()
+    let open = |sealed: Vec<u8>| -> Result<MacKey> {
+        let key: Key256 = sealer.open(KEY_PLACE, &sealed)?;
+        Ok(MacKey::new(&key))
+    };
+    sealed.map(open).transpose()
 }
 
 impl Change<'_> {
     /// The log's key, made on first use.
-    pub(in crate::kms) fn make_audit_key(&self, now: Timestamp) -> Result<Key256> {
+    pub(in crate::kms) fn make_audit_key(&self, now: Timestamp) -> Result<MacKey> {
         self.sql.execute_batch(TABLES)?;
         if let Some(key) = audit_key(self.sql, self.sealer)? {
             return Ok(key);
@@ -169,7 +171,7 @@ impl Change<'_> {
             "INSERT INTO audit_key VALUES (1, ?1, ?2)",
             params![self.sealer.seal(KEY_PLACE, &key), now.millis()],
         )?;
-        Ok(key)
+        Ok(MacKey::new(&key))
     }
 
     pub(in crate::kms) fn insert_anchor(&self, anchor: &Anchor) -> Result<()> {

@@ -233,7 +233,7 @@ impl Change<'_> {
                 id,
                 state: MaterialState::Current,
                 secret: secret.expose(),
-                rotation,
+                rotation: rotation.map(|kind| (kind, now)),
                 valid_to: None,
                 description: None,
                 now,
@@ -265,6 +265,16 @@ impl Change<'_> {
             [key.to_string().as_str(), region],
             |row| row.get(0),
         )?;
+        self.insert_material_at(key, region, generation, new)
+    }
+
+    pub(super) fn insert_material_at(
+        &self,
+        key: &KeyId,
+        region: &str,
+        generation: i64,
+        new: &NewMaterial<'_>,
+    ) -> Result<()> {
         let name = slot_name(key, &new.id);
         self.sql.execute(
             "INSERT INTO materials (key, region, generation, id, state, sealed, created, rotated,
@@ -278,8 +288,8 @@ impl Change<'_> {
                 new.state.as_str(),
                 self.sealer.seal_bytes(slot(&name, generation), new.secret),
                 new.now.millis(),
-                new.rotation.map(|_| new.now.millis()),
-                new.rotation.map(RotationType::as_str),
+                new.rotation.map(|(_, date)| date.millis()),
+                new.rotation.map(|(kind, _)| kind.as_str()),
                 new.valid_to.map(Timestamp::millis),
                 new.description,
                 self.fingerprint(key, new.secret),
@@ -350,11 +360,8 @@ impl Change<'_> {
                 if !rows.is_empty() && !key.spec.is_symmetric() {
                     return wrong("keys of its kind have one key material only");
                 }
-                // The same in all Regions, so that blobs open in each.
-                match known {
-                    Some(id) => id,
-                    None => self.free_material_id(&key.id)?,
-                }
+                // The same in all Regions and keystores, so that blobs open in each.
+                MaterialId::of_imported(&key.id, import.secret)
             }
         };
         if import.id.is_some_and(|expected| expected != id) {
@@ -473,12 +480,13 @@ impl Change<'_> {
 }
 
 /// A row to be.
-struct NewMaterial<'a> {
-    id: MaterialId,
-    state: MaterialState,
-    secret: &'a [u8],
-    rotation: Option<RotationType>,
-    valid_to: Option<Timestamp>,
-    description: Option<&'a str>,
-    now: Timestamp,
+pub(super) struct NewMaterial<'a> {
+    pub(super) id: MaterialId,
+    pub(super) state: MaterialState,
+    pub(super) secret: &'a [u8],
+    /// How and when it became current, unless it was from the start.
+    pub(super) rotation: Option<(RotationType, Timestamp)>,
+    pub(super) valid_to: Option<Timestamp>,
+    pub(super) description: Option<&'a str>,
+    pub(super) now: Timestamp,
 }

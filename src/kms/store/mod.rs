@@ -11,6 +11,7 @@ mod keys;
 mod materials;
 mod protector;
 mod seal;
+mod transfer;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -35,6 +36,7 @@ pub(super) use materials::{
 };
 pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
 pub(super) use seal::{Sealer, Slot};
+pub(super) use transfer::{CopiedMaterial, copy_materials, transfer_key};
 
 use super::KeystoreStatus;
 use super::clock::Timestamp;

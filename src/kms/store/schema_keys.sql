@@ -114,6 +114,13 @@ CREATE TABLE volumes (
     FOREIGN KEY (key, region) REFERENCES keys (id, region)
 ) STRICT, WITHOUT ROWID;
 
+-- The keystore's own key pair, to which other keystores seal replicas.
+CREATE TABLE transfer_key (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    sealed BLOB NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+
 -- What network clients sign their requests with.
 CREATE TABLE access_keys (
     id TEXT PRIMARY KEY,

@@ -10,7 +10,7 @@ fn root(kms: &Kms, operation: &str, body: &Value) -> Result<Value> {
 }
 
 /// Whether the keystore's files have a run of bytes.
-fn holds(dir: &std::path::Path, bytes: &[u8]) -> bool {
+fn holds(dir: &Path, bytes: &[u8]) -> bool {
     ["keystore.db", "keystore.db-wal"].iter().any(|name| {
         let file = std::fs::read(dir.join(name)).unwrap_or_default();
         file.windows(bytes.len()).any(|window| window == bytes)

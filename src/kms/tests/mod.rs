@@ -8,18 +8,23 @@ mod grants;
 mod imports;
 #[cfg(feature = "aws-lc")]
 mod key_pairs;
+mod migration;
 mod names;
 #[cfg(not(feature = "aws-lc"))]
 mod no_key_pairs;
+mod processes;
 mod regions;
+#[cfg(feature = "aws-lc")]
+mod replica;
 mod rotation;
 mod sharing;
 mod short;
+mod state_table;
 mod states;
 mod store;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 

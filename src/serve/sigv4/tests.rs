@@ -312,3 +312,18 @@ proptest! {
         prop_assert!(verify(&parsed).is_err());
     }
 }
+
+#[test]
+fn what_is_signed_here_is_believed_here() {
+    let (mut parsed, right) = signed();
+    parsed.headers.retain(|header| header.0 != "Authorization");
+    let signer = Signer {
+        access_key: "AKID",
+        secret: SECRET,
+        region: "us-east-1",
+        service: "kms",
+    };
+    let made = parsed.with(|request| signer.sign(request, "20150830T123600Z").unwrap());
+    assert_eq!(made, right);
+    assert_eq!(basic(at("2015-08-30T12:36:00.5Z")), "20150830T123600Z");
+}

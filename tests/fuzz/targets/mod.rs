@@ -6,6 +6,7 @@
 
 mod naming;
 mod records;
+mod serving;
 mod volumes;
 mod world;
 
@@ -17,16 +18,20 @@ pub use world::World;
 pub type Target = fn(&World, &[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 13] = [
     ("header", |_, data| records::header(data)),
     ("entries", |_, data| records::entries(data)),
     ("record", |_, data| records::record(data)),
+    ("journal", |_, data| records::journal(data)),
     ("blob", records::blob),
     ("names", |_, data| naming::names(data)),
     ("words", |_, data| naming::words(data)),
     ("volume_control", volumes::control),
     ("volume_tree", volumes::tree),
     ("volume_file", file),
+    ("sigv4", |_, data| serving::sigv4(data)),
+    ("request", |_, data| serving::request(data)),
+    ("policy", |_, data| serving::policy(data)),
 ];
 
 /// Runs a target, for the cargo-fuzz binaries.

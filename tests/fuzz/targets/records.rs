@@ -3,11 +3,14 @@
 use envelopefs::content::{
     BlockIndex, EntryPage, FileKeys, GroupIndex, Layout, MAX_SIZE, PlainOffset,
 };
-use envelopefs::crypto::AeadKey;
+use envelopefs::crypto::{AeadKey, mac};
 use envelopefs::format::blob::{Blob, BlobHeader};
+use envelopefs::format::journal::{
+    JournalHeader, JournalKey, JournalRecord, RECORD_HEAD, RECORD_TAIL, parse_offer,
+};
 use envelopefs::format::{
-    ENTRIES_AT, FileId, FormatError, HEADER_LEN, PAGE, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, SLOT_MAC_AT,
-    STATE_AT, STATE_LEN, STATIC_LEN, Slot, State, StaticPart, VolumeId, VolumeRecord,
+    ENTRIES_AT, FileId, FormatError, HEADER_LEN, Mark, PAGE, SLOT_A_AT, SLOT_B_AT, SLOT_LEN,
+    SLOT_MAC_AT, STATE_AT, STATE_LEN, STATIC_LEN, Slot, State, StaticPart, VolumeId, VolumeRecord,
 };
 use envelopefs::kms::KeyId;
 use envelopefs::secret::Key256;
@@ -162,6 +165,59 @@ pub fn record(data: &[u8]) {
         }
         // Numbers can be written longer than they need be, but not shorter.
         Err(error) => panic!("what parses can be written: {error}"),
+    }
+}
+
+/// A mode, then a journal header, a record or a mark, which get their tags here (or don't).
+pub fn journal(data: &[u8]) {
+    let mut input = Input(data);
+    let mode = input.byte();
+    let rest = input.rest();
+    let keys = JournalKey::derive(&key(12), &VOLUME, 5);
+    let framed = |bytes: &[u8]| match mode & 4 {
+        0 => bytes.to_vec(),
+        _ => [bytes, &keys.tag(bytes)].concat(),
+    };
+    match mode & 3 {
+        0 => {
+            let bytes = framed(&rest[..rest.len().min(80)]);
+            if let Ok((header, _)) = JournalHeader::open(&bytes, &key(12), &VOLUME) {
+                assert_eq!((mode & 4, header.volume, header.epoch), (4, VOLUME, 5));
+                let sealed = header.seal(&keys);
+                assert_eq!(sealed[..80], bytes[..80]);
+            }
+        }
+        1 => {
+            // The length and what names the place, so that the rest is reached.
+            let mut bytes = rest.to_vec();
+            if bytes.len() >= RECORD_HEAD && mode & 8 == 8 {
+                bytes.truncate(bytes.len() / 4 * 4);
+                let len = (bytes.len() + RECORD_TAIL) as u32;
+                bytes[8..12].copy_from_slice(&len.to_le_bytes());
+            }
+            let bytes = framed(&bytes);
+            if let Ok(record) = JournalRecord::open(&bytes, &keys, 5, 7) {
+                assert_eq!(mode & 4, 4);
+                assert_eq!(JournalRecord::peek(&bytes, 5, 7), Ok(record.len));
+                for (offset, at, len) in record.extents {
+                    assert!(offset.checked_add(len as u64).is_some());
+                    let _ = parse_offer(&bytes[at..at + len]);
+                }
+                assert!(JournalRecord::open(&bytes, &keys, 5, 8).is_err());
+            }
+        }
+        _ => {
+            let mut bytes = rest.to_vec();
+            if mode & 4 == 4 {
+                bytes.extend(mac(&key(13), &[b"mark", rest]));
+            }
+            if let Ok(mark) = Mark::open(&bytes, &key(13)) {
+                assert_eq!(mode & 4, 4);
+                let sealed = mark.seal(&key(13));
+                assert_eq!(Mark::open(&sealed, &key(13)), Ok(mark));
+            }
+            let _ = Mark::open_file(&bytes, &key(13));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use envelopefs::backing::Os;
 use envelopefs::content::{FileKeys, Layout};
 use envelopefs::crypto::mac;
 use envelopefs::format::{
-    FileId, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, VolumeId, VolumeRecord, VolumeSecrets,
+    FileId, Mark, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, VolumeId, VolumeRecord, VolumeSecrets,
 };
 use envelopefs::kms::api::CreateKeyRequest;
 use envelopefs::kms::{EncryptionContext, KeyId, Kms, ProtectorInput};
@@ -108,7 +108,6 @@ impl World {
         for (from, to) in [("plain", "lax"), ("encrypted", "control")] {
             copy(&path.join(from), &path.join(to));
         }
-        std::fs::remove_file(path.join("lax/.envelopefs/mark")).expect("a mark");
         let input = ProtectorInput::key_file(&path.join("key-file")).expect("a key file");
         let kms = Arc::new(Kms::open(&path.join("keystore"), &[input]).expect("a keystore"));
         let control = path.join("control");
@@ -118,6 +117,15 @@ impl World {
             .client(&kms.volume_caller(&id))
             .decrypt_data_key(&record.volume_keys[0], &context(&id))
             .expect("the volume key unwraps");
+        let secrets = VolumeSecrets::derive(&volume_key, &id);
+        // As after a crash: what was being written may be half there.
+        let mark = Mark {
+            in_use: true,
+            epoch: 1,
+            ..Mark::default()
+        };
+        let mark = mark.seal(&secrets.record);
+        std::fs::write(path.join("lax/.envelopefs/mark"), mark).expect("a mark");
         let strict = open(path.join("plain"), &kms);
         let other = kms.owner().create_key(&CreateKeyRequest::default());
         let other = other.expect("one more CMK").key_metadata;
@@ -127,7 +135,7 @@ impl World {
             other_key: other.key_id,
             lax: open(path.join("lax"), &kms),
             encrypted: open(path.join("encrypted"), &kms),
-            secrets: VolumeSecrets::derive(&volume_key, &id),
+            secrets,
             strict,
             control,
             record,

@@ -1,0 +1,172 @@
+//! Where a volume's keys come from: the keystore opened in this process, or a key manager in
+//! another, which this process asks.
+
+use std::sync::Arc;
+
+use super::Kms;
+use super::caller::{Caller, Source};
+use super::context::EncryptionContext;
+use super::error::Result;
+use super::id::{KeyId, MaterialId};
+use super::reference::KeyRef;
+use super::volumes::DataKey;
+use crate::format::VolumeId;
+use crate::secret::Key256;
+
+/// Something that volumes get their keys from.
+pub trait KeySource: Send + Sync {
+    /// What one volume does with keys: all of it is done, and recorded, as the volume's.
+    fn for_volume(self: Arc<Self>, volume: &VolumeId) -> Arc<dyn VolumeKeys>;
+}
+
+/// Who made a volume use a key: the user and the process that opened a file. For the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requester {
+    /// The user.
+    pub uid: Option<u32>,
+    /// The process.
+    pub pid: Option<u32>,
+}
+
+/// The operations of a volume. Errors are those of the AWS operation that each is.
+pub trait VolumeKeys: Send + Sync {
+    /// GenerateDataKey: 32 bytes, wrapped under the current material of `key`.
+    fn generate(
+        &self,
+        requester: Requester,
+        key: &KeyId,
+        context: &EncryptionContext,
+    ) -> Result<DataKey>;
+
+    /// Decrypt, of a wrapped data key.
+    fn decrypt(
+        &self,
+        requester: Requester,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Key256>;
+
+    /// ReEncrypt, of a wrapped data key: the same one under the current material of `to_key`.
+    fn re_encrypt(
+        &self,
+        blob: &[u8],
+        context: &EncryptionContext,
+        to_key: &KeyId,
+    ) -> Result<Vec<u8>>;
+
+    /// Whether the volume may decrypt under a key at this moment.
+    fn check_usable(&self, key: &KeyId) -> Result<()>;
+
+    /// The material that a key wraps with now.
+    fn current_material(&self, key: &KeyId) -> Result<MaterialId>;
+
+    /// The key that a user means.
+    fn resolve(&self, key: &KeyRef) -> Result<KeyId>;
+
+    /// RotateKeyOnDemand: new material for the volume's key.
+    fn rotate(&self, key: &KeyId) -> Result<()>;
+
+    /// A key's ARN.
+    fn arn(&self, key: &KeyId) -> Result<String>;
+
+    /// What has to be done from time to time: what is due is rotated and deleted.
+    fn maintain(&self) -> Result<()>;
+
+    /// Where the keys are, for a person: a directory, or a socket.
+    fn place(&self) -> String;
+}
+
+/// The keystore opened in this process.
+struct Embedded {
+    kms: Arc<Kms>,
+    caller: Caller,
+}
+
+impl KeySource for Kms {
+    fn for_volume(self: Arc<Self>, volume: &VolumeId) -> Arc<dyn VolumeKeys> {
+        Arc::new(Embedded {
+            caller: self.volume_caller(volume),
+            kms: self,
+        })
+    }
+}
+
+impl Embedded {
+    fn asked_by(&self, requester: Requester) -> Option<Caller> {
+        (requester != Requester::default()).then(|| {
+            self.caller.clone().with_source(Source {
+                uid: requester.uid,
+                pid: requester.pid,
+                ..Source::default()
+            })
+        })
+    }
+}
+
+impl VolumeKeys for Embedded {
+    fn generate(
+        &self,
+        requester: Requester,
+        key: &KeyId,
+        context: &EncryptionContext,
+    ) -> Result<DataKey> {
+        let caller = self.asked_by(requester);
+        self.kms
+            .client(caller.as_ref().unwrap_or(&self.caller))
+            .generate_data_key_for_volume(key, context)
+    }
+
+    fn decrypt(
+        &self,
+        requester: Requester,
+        blob: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Key256> {
+        let caller = self.asked_by(requester);
+        self.kms
+            .client(caller.as_ref().unwrap_or(&self.caller))
+            .decrypt_data_key(blob, context)
+    }
+
+    fn re_encrypt(
+        &self,
+        blob: &[u8],
+        context: &EncryptionContext,
+        to_key: &KeyId,
+    ) -> Result<Vec<u8>> {
+        self.kms
+            .client(&self.caller)
+            .re_encrypt_data_key(blob, context, to_key, context)
+    }
+
+    fn check_usable(&self, key: &KeyId) -> Result<()> {
+        self.kms.client(&self.caller).check_usable(key)
+    }
+
+    fn current_material(&self, key: &KeyId) -> Result<MaterialId> {
+        self.kms.current_material(key)
+    }
+
+    fn resolve(&self, key: &KeyRef) -> Result<KeyId> {
+        self.kms.resolve(key)
+    }
+
+    fn rotate(&self, key: &KeyId) -> Result<()> {
+        let super::Principal::Volume(volume) = self.caller.principal() else {
+            return Ok(());
+        };
+        self.kms.rotate_volume_key(volume, key)
+    }
+
+    fn arn(&self, key: &KeyId) -> Result<String> {
+        Ok(self.kms.key_arn(key))
+    }
+
+    fn maintain(&self) -> Result<()> {
+        self.kms.maintain().map(drop)
+    }
+
+    fn place(&self) -> String {
+        self.kms.dir().to_string_lossy().into_owned()
+    }
+}

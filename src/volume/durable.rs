@@ -1,0 +1,158 @@
+//! What is durable: fsync, write-back, and what a user is promised by them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Volume;
+use super::error::Result;
+use super::journal::ring::Room;
+use super::journal::write_back::seal_state;
+use super::open_file::OpenFile;
+use super::types::{HandleId, NodeId};
+use crate::backing::Backing;
+
+impl<B: Backing> Volume<B> {
+    /// Makes what was written to an open file durable, and the directories above it that were made
+    /// or renamed since they were last made so.
+    ///
+    /// Overwrites of what was durable before take one sync of the journal, which callers that come
+    /// together share.
+    pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
+        let handle = self.files.handle(handle)?;
+        // The way to the file first: a crash in between leaves no entry that can't be read.
+        self.sync_above(handle.file.node)?;
+        self.sync_open(&handle.file, data_only)
+    }
+
+    fn sync_open(&self, file: &Arc<OpenFile<B>>, data_only: bool) -> Result<()> {
+        if self.engine.is_none() {
+            return Ok(self.backing.sync_file(file.file(), data_only)?);
+        }
+        // What goes home from now on is not covered by this sync, so it is promised before: who
+        // overwrites it meanwhile does so in the journal.
+        let (dirty, meta, size, id) = {
+            let mut core = file.core.write();
+            let dirty = file.home_dirty.swap(false, Ordering::AcqRel);
+            let meta = !data_only && file.meta_dirty.swap(false, Ordering::AcqRel);
+            if dirty {
+                core.promise();
+            }
+            (dirty, meta, core.layout.size(), core.file_id())
+        };
+        if (dirty || meta)
+            && let Err(error) = self.backing.sync_file(file.file(), data_only)
+        {
+            file.home_dirty.fetch_or(dirty, Ordering::AcqRel);
+            file.meta_dirty.fetch_or(meta, Ordering::AcqRel);
+            return Err(error.into());
+        }
+        if dirty {
+            let mut core = file.core.write();
+            if file.open_cut.load(Ordering::Acquire)
+                && file.overlay.is_empty()
+                && file.old.lock().is_none()
+                && let Some(id) = core.file_id()
+            {
+                self.engine()?.close_matter(file, &id)?;
+            }
+            let lags = core
+                .head
+                .as_ref()
+                .is_some_and(|head| head.home_size != size || head.state.epoch != 0);
+            if lags && core.file_id() == id && file.overlay.is_empty() && !self.read_only {
+                // Not promised itself: without it, what authenticates is kept.
+                if let Err(error) = seal_state(&*self.backing, file, &mut core, size) {
+                    tracing::debug!(%error, "sealing a size");
+                }
+            }
+        }
+        let sequence = file.sequence.load(Ordering::Acquire);
+        if sequence > 0 {
+            self.engine()?.journal.sync(&self.backing, sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Brings home what is in the journal, and frees it. The thread in the background does that
+    /// too; without one, whoever opened the volume calls this.
+    pub fn write_back(&self) -> Result<()> {
+        if let Some(engine) = &self.engine {
+            engine.write_back(false)?;
+        }
+        Ok(())
+    }
+
+    /// Room in the journal for one step other than a write: cutting, punching, outgrowing. To be
+    /// taken before the file is locked.
+    pub(super) fn room_for_step(&self) -> Result<Option<Room<'_, B>>> {
+        Ok(match &self.engine {
+            Some(engine) => Some(engine.room(4 * crate::format::PAGE)?),
+            None => None,
+        })
+    }
+
+    /// Makes a directory's entries durable, with the ids of new directories among them, and its
+    /// own place.
+    pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
+        let young: Vec<NodeId> = self.young.lock().iter().copied().collect();
+        for child in young {
+            let parent = self.nodes.get(child).and_then(|child| child.location());
+            if parent.is_some_and(|(parent, _)| parent == node) {
+                let dir = self.dir(child)?;
+                self.backing.sync_dir(&dir.dir)?;
+            }
+        }
+        self.sync_above(node)?;
+        let dir = self.dir(node)?;
+        self.backing.sync_dir(&dir.dir)?;
+        self.young.lock().remove(&node);
+        Ok(())
+    }
+
+    /// A directory was made or has another name, or a long name was made in it: until it is synced,
+    /// what is in it may not be found after a crash.
+    pub(super) fn is_young(&self, node: NodeId) {
+        let mut young = self.young.lock();
+        if young.len() < super::YOUNG_MOST {
+            young.insert(node);
+        } else {
+            // Too many to remember: all of them at once.
+            young.clear();
+            drop(young);
+            if let Err(error) = self.backing.sync_all() {
+                tracing::warn!(%error, "syncing the cipher directory");
+            }
+        }
+    }
+
+    /// Syncs the directories above a node that were made or renamed since they were last synced.
+    fn sync_above(&self, node: NodeId) -> Result<()> {
+        if self.young.lock().is_empty() {
+            return Ok(());
+        }
+        let mut way = Vec::new();
+        let mut at = node;
+        while let Some((parent, _)) = self.nodes.get(at).and_then(|node| node.location()) {
+            way.push((at, parent));
+            if parent == NodeId::ROOT || way.len() > 1 << 16 {
+                break;
+            }
+            at = parent;
+        }
+        // From the root down, so that a directory is there before what is in it.
+        for (child, parent) in way.into_iter().rev() {
+            // The name of a young directory is in its parent, its id in itself.
+            let due = {
+                let young = self.young.lock();
+                young.contains(&child) || young.contains(&parent)
+            };
+            if due {
+                let dir = self.dir(parent)?;
+                self.backing.sync_dir(&dir.dir)?;
+                // Its own name was synced a step before; that of the root is not ours.
+                self.young.lock().remove(&parent);
+            }
+        }
+        Ok(())
+    }
+}

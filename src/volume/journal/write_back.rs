@@ -1,0 +1,554 @@
+//! Write-back: what is durable in the journal goes home, and the journal's space is free again.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::ring::{Journal, Room};
+use super::{JournalMode, overlay::Pendings};
+use crate::backing::{Allocate, At, Backing, SetTime};
+use crate::content::{BlockIndex, GroupIndex, Layout};
+use crate::format::journal::{RecordBuilder, RecordKind, Resize};
+use crate::format::{ENTRY_LEN, FileId, PAGE, STATE_AT, State};
+use crate::volume::open_file::{Core, OpenFile, OpenFiles};
+
+/// How long blocks wait in the journal: what is overwritten again meanwhile goes home once.
+const DELAY: Duration = Duration::from_secs(2);
+/// So many closed files may wait for their write-back, each with a descriptor.
+const WAITING_MOST: usize = 64;
+/// Up to so many files are synced one by one; more, with all of the filesystem below.
+const SYNCS_MOST: usize = 64;
+/// The most bytes copied in one call.
+const COPY_MOST: usize = 1 << 20;
+
+#[derive(Default)]
+struct Control {
+    /// Since when something waits.
+    since: Option<Instant>,
+    now: bool,
+    stop: bool,
+}
+
+/// The journal, and what brings its records home.
+pub(in crate::volume) struct Engine<B: Backing> {
+    backing: Arc<B>,
+    files: Arc<OpenFiles<B>>,
+    pub(in crate::volume) journal: Journal<B>,
+    mode: JournalMode,
+    /// Files with something pending, or with a state to be sealed.
+    waiting: Mutex<Vec<Arc<OpenFile<B>>>>,
+    /// One write-back at a time.
+    pass: Mutex<()>,
+    /// Held shared while blocks are overwritten that the journal has an offer of.
+    pub(in crate::volume) under_way: RwLock<()>,
+    control: Mutex<Control>,
+    wake: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<B: Backing> Engine<B> {
+    pub(in crate::volume) fn new(
+        backing: Arc<B>,
+        files: Arc<OpenFiles<B>>,
+        journal: Journal<B>,
+        mode: JournalMode,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backing,
+            files,
+            journal,
+            mode,
+            waiting: Mutex::default(),
+            pass: Mutex::default(),
+            under_way: RwLock::default(),
+            control: Mutex::default(),
+            wake: Condvar::new(),
+            thread: Mutex::new(None),
+        })
+    }
+
+    /// Room in the journal for records with `bytes` of data in all; writes back when there is none.
+    /// To be called with no file locked.
+    pub(in crate::volume) fn room(self: &Arc<Self>, bytes: usize) -> io::Result<Room<'_, B>> {
+        let need = (bytes + bytes / 64 + 4 * PAGE) as u64;
+        loop {
+            if let Some(room) = self.journal.reserve(need) {
+                return Ok(room);
+            }
+            let before = self.journal.position();
+            self.write_back(false)?;
+            if let Some(room) = self.journal.reserve(need) {
+                return Ok(room);
+            }
+            if self.journal.position() == before {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+        }
+    }
+
+    /// Puts a file on the list of those to be written back. Before its record is appended.
+    pub(in crate::volume) fn queue(self: &Arc<Self>, file: &Arc<OpenFile<B>>) {
+        if file.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let crowded = {
+            let mut waiting = self.waiting.lock();
+            waiting.push(Arc::clone(file));
+            waiting.len() > WAITING_MOST
+        };
+        if self.mode != JournalMode::Background {
+            return;
+        }
+        let mut control = self.control.lock();
+        if control.stop {
+            return;
+        }
+        control.since.get_or_insert_with(Instant::now);
+        control.now |= crowded;
+        drop(control);
+        self.wake.notify_one();
+        let mut thread = self.thread.lock();
+        if thread.is_none() {
+            let engine = Arc::clone(self);
+            let started = std::thread::Builder::new()
+                .name("write-back".to_owned())
+                .spawn(move || engine.serve());
+            match started {
+                Ok(started) => *thread = Some(started),
+                Err(error) => tracing::warn!(%error, "no thread for the write-back"),
+            }
+        }
+    }
+
+    /// Tells the thread when the journal fills up.
+    pub(in crate::volume) fn nudge(&self) {
+        if self.mode == JournalMode::Background && self.journal.is_filling() {
+            let mut control = self.control.lock();
+            if !control.now {
+                control.now = true;
+                drop(control);
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    fn serve(self: &Arc<Self>) {
+        loop {
+            let mut control = self.control.lock();
+            loop {
+                if control.stop {
+                    return;
+                }
+                match control.since {
+                    _ if control.now => break,
+                    Some(since) if since.elapsed() >= DELAY => break,
+                    Some(since) => {
+                        let left = DELAY.saturating_sub(since.elapsed());
+                        self.wake.wait_for(&mut control, left);
+                    }
+                    None => self.wake.wait(&mut control),
+                }
+            }
+            *control = Control::default();
+            drop(control);
+            if let Err(error) = self.write_back(false) {
+                tracing::error!(%error, "write-back; it is tried again");
+                self.control.lock().since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Ends the thread.
+    pub(in crate::volume) fn stop(&self) {
+        self.control.lock().stop = true;
+        self.wake.notify_all();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic was logged by the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    /// Brings home what is pending now. With `all`, files in use are sealed too.
+    ///
+    /// # Errors
+    /// What the cipher directory says; what could not come home stays in the journal.
+    pub(in crate::volume) fn write_back(self: &Arc<Self>, all: bool) -> io::Result<()> {
+        let _pass = self.pass.lock();
+        let position = {
+            let _none_under_way = self.under_way.write();
+            self.journal.position()
+        };
+        let files = std::mem::take(&mut *self.waiting.lock());
+        let mut failure = self.journal.sync(&self.backing, self.journal.last()).err();
+        let mut done = Vec::with_capacity(files.len());
+        for file in files {
+            file.queued.store(false, Ordering::Release);
+            let sent = if failure.is_some() {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            } else {
+                self.send(&file, all)
+            };
+            match sent {
+                Ok(Some(sent)) => done.push((file, sent)),
+                // In use; what it waits for is its last user.
+                Ok(None) => {}
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    self.queue(&file);
+                }
+            }
+        }
+        let synced = if done.len() > SYNCS_MOST {
+            self.backing.sync_all()
+        } else {
+            done.iter()
+                .try_for_each(|(file, _)| self.backing.sync_file(file.file(), true))
+        };
+        for (file, sent) in done {
+            match &synced {
+                Ok(()) => self.settle(&file, &sent),
+                Err(_) => self.queue(&file),
+            }
+        }
+        match failure.map_or(synced, Err) {
+            Ok(()) => self.journal.free(&self.backing, position),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what is pending of one file to its home.
+    fn send(&self, file: &Arc<OpenFile<B>>, all: bool) -> io::Result<Option<Sent>> {
+        // A file that nobody uses is sealed: from here on its size is a promise.
+        let seal = (all || self.files.is_unused(file)) && file.unsealed.load(Ordering::Acquire);
+        let seal = seal.then(|| {
+            let mut core = file.core.write();
+            core.promise();
+            (core.layout.size(), core.file_id())
+        });
+        let core = file.core.read();
+        let open_cut = file.open_cut.load(Ordering::Acquire);
+        if file.overlay.is_empty() && seal.is_none() && !open_cut {
+            return Ok(None);
+        }
+        {
+            let mut old = file.old.lock();
+            if let Some(pieces) = &*old {
+                self.put_back(file, pieces)?;
+                *old = None;
+            }
+        }
+        let sequence = file.sequence.load(Ordering::Acquire);
+        // Mostly durable already. Nobody writes to this file meanwhile.
+        self.journal.sync(&self.backing, sequence)?;
+        self.send_home(file, &core)?;
+        Ok(Some(Sent { sequence, seal }))
+    }
+
+    /// After the sync: what was sent is at home.
+    fn settle(self: &Arc<Self>, file: &Arc<OpenFile<B>>, sent: &Sent) {
+        let mut core = file.core.write();
+        file.overlay.settle(sent.sequence);
+        if file.open_cut.load(Ordering::Acquire)
+            && file.overlay.is_empty()
+            && let Some(id) = core.file_id()
+            && let Err(error) = self.close_matter(file, &id)
+        {
+            tracing::warn!(%error, "closing a step of the journal");
+        }
+        if let Some((size, id)) = sent.seal
+            && core.file_id() == id
+            && file.overlay.is_empty()
+            && let Err(error) = seal_state(&*self.backing, file, &mut core, size)
+        {
+            tracing::warn!(%error, "sealing the size of a closed file");
+        }
+        drop(core);
+        if !file.overlay.is_empty() || (file.lingers() && self.files.is_unused(file)) {
+            self.queue(file);
+        } else {
+            self.files.drop_unused(file);
+        }
+    }
+
+    /// Copies the pending parts of a file from the journal, where they are durable, to their home.
+    pub(in crate::volume) fn send_home(&self, file: &OpenFile<B>, core: &Core) -> io::Result<()> {
+        if file.overlay.is_empty() {
+            return Ok(());
+        }
+        let Some(head) = &core.head else {
+            return Ok(()); // cut to nothing since
+        };
+        let _times = file.times.lock();
+        let before = self.backing.stat_file(file.file())?;
+        let pendings = file.overlay.snapshot();
+        if let Some(inline) = pendings.inline {
+            let mut bytes = vec![0; inline.len];
+            self.journal.read(&self.backing, inline.at, &mut bytes)?;
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+        }
+        self.send_blocks(file, &pendings)?;
+        self.send_entries(file, &pendings)?;
+        if pendings.state.is_some() && pendings.inline.is_none() {
+            let state = State {
+                size: head.home_size,
+                ..head.state
+            };
+            let bytes = state.seal(head.unwrapped.keys.content());
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+        }
+        // What users wrote was written when they wrote it.
+        self.backing.set_times(
+            At::File(file.file()),
+            SetTime::Omit,
+            SetTime::At(before.mtime),
+        )
+    }
+
+    fn send_blocks(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let mut start = BlockIndex(0);
+        let mut next = None;
+        let flush = |buffer: &mut Vec<u8>, start: BlockIndex| {
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let bytes = IoSlice::new(buffer);
+            let written = self
+                .backing
+                .write_at(file.file(), &mut [bytes], start.data_at().0);
+            buffer.clear();
+            written
+        };
+        for (block, pending) in &pendings.blocks {
+            let at = block.data_at().0;
+            if next != Some(at) || buffer.len() >= COPY_MOST {
+                flush(&mut buffer, start)?;
+                start = *block;
+            }
+            if pending.entry.is_none() {
+                flush(&mut buffer, start)?;
+                next = None;
+                // The space goes back; the hole is one without that.
+                let _ = self
+                    .backing
+                    .allocate(file.file(), Allocate::Punch, at, PAGE as u64);
+                continue;
+            }
+            let len = buffer.len();
+            buffer.resize(len + pending.len, 0);
+            self.journal
+                .read(&self.backing, pending.at, &mut buffer[len..])?;
+            next = Some(at + pending.len as u64);
+        }
+        flush(&mut buffer, start)
+    }
+
+    fn send_entries(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
+        let mut span: Vec<u8> = Vec::new();
+        let mut from: Option<(GroupIndex, usize)> = None;
+        let flush = |span: &mut Vec<u8>, from: Option<(GroupIndex, usize)>| {
+            let Some((group, place)) = from else {
+                return Ok(());
+            };
+            let bytes = IoSlice::new(span);
+            let written = self
+                .backing
+                .write_at(file.file(), &mut [bytes], group.entry_at(place).0);
+            span.clear();
+            written
+        };
+        for (block, pending) in &pendings.blocks {
+            let (group, place) = block.place();
+            let follows = from
+                .is_some_and(|(at, first)| at == group && first + span.len() / ENTRY_LEN == place);
+            if !follows {
+                flush(&mut span, from)?;
+                from = Some((group, place));
+            }
+            match &pending.entry {
+                Some(entry) => span.extend_from_slice(&entry.encode()),
+                None => span.extend_from_slice(&[0; ENTRY_LEN]),
+            }
+        }
+        flush(&mut span, from)
+    }
+
+    /// Does at once what can't wait: appends a record of these bytes and of the cipher file's new
+    /// size, makes it durable, brings it home, and closes the matter. The file's core is held by
+    /// the caller.
+    ///
+    /// # Errors
+    /// What the cipher directory says. The file is then as it was.
+    pub(in crate::volume) fn commit_now(
+        self: &Arc<Self>,
+        file: &Arc<OpenFile<B>>,
+        core: &Core,
+        id: &FileId,
+        extents: &[(u64, &[u8])],
+        cipher_size: u64,
+    ) -> io::Result<()> {
+        self.queue(file);
+        if !file.overlay.is_empty() {
+            // First what is pending, so that one "done" covers all.
+            let sequence = file.sequence.load(Ordering::Acquire);
+            self.journal.sync(&self.backing, sequence)?;
+            self.send_home(file, core)?;
+            self.backing.sync_file(file.file(), true)?;
+            file.overlay.settle(sequence);
+        }
+        let identity = (id, file.inode, file.path_hint());
+        let mut record = RecordBuilder::new(
+            Vec::new(),
+            RecordKind::Change,
+            identity,
+            Resize::Exactly(cipher_size),
+            extents.len(),
+        );
+        for (offset, bytes) in extents {
+            record.extent(*offset, bytes);
+        }
+        let appended = self.journal.append(&self.backing, record)?;
+        let applied = self
+            .journal
+            .sync(&self.backing, appended.sequence)
+            .and_then(|()| self.apply(file, extents, cipher_size));
+        file.sequence.store(appended.sequence, Ordering::Release);
+        let closed = match *file.old.lock() {
+            Some(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            None => self
+                .backing
+                .sync_file(file.file(), true)
+                .and_then(|()| self.close_matter(file, id)),
+        };
+        if applied.is_err() && closed.is_ok() {
+            // It failed, so it must not be replayed.
+            let _ = self.journal.sync(&self.backing, self.journal.last());
+        }
+        if let Err(error) = closed {
+            // The record stays open until home is known to be durable, as it is now.
+            tracing::warn!(%error, "a step of the journal stays open");
+            file.open_cut.store(true, Ordering::Release);
+        }
+        applied
+    }
+
+    /// Everything that the journal says of a file is durable at home: a replay passes it over.
+    pub(in crate::volume) fn close_matter(
+        &self,
+        file: &OpenFile<B>,
+        id: &FileId,
+    ) -> io::Result<()> {
+        let identity = (id, file.inode, file.path_hint());
+        let done = RecordBuilder::new(Vec::new(), RecordKind::Done, identity, Resize::Keep, 0);
+        let closed = self.journal.append(&self.backing, done)?;
+        file.sequence.store(closed.sequence, Ordering::Release);
+        file.open_cut.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes these bytes home, and the size; what was there is put back when that fails.
+    fn apply(
+        &self,
+        file: &OpenFile<B>,
+        extents: &[(u64, &[u8])],
+        cipher_size: u64,
+    ) -> io::Result<()> {
+        let size = self.backing.stat_file(file.file())?.size;
+        let mut old = Vec::with_capacity(extents.len());
+        for (offset, bytes) in extents {
+            let mut before = vec![0; bytes.len()];
+            let bufs = &mut [IoSliceMut::new(&mut before)];
+            let read = self.backing.read_at(file.file(), bufs, *offset)?;
+            before.truncate(read);
+            old.push((*offset, before));
+        }
+        let write = || {
+            for (offset, bytes) in extents {
+                self.backing
+                    .write_at(file.file(), &mut [IoSlice::new(bytes)], *offset)?;
+            }
+            // The last, since nothing can bring back what it cuts off.
+            self.backing.truncate(file.file(), cipher_size)
+        };
+        write().inspect_err(|_| {
+            let old = Old { extents: old, size };
+            if self.put_back(file, &old).is_err() {
+                *file.old.lock() = Some(old);
+            }
+        })
+    }
+
+    /// Puts back what a step replaced that failed half-way.
+    fn put_back(&self, file: &OpenFile<B>, old: &Old) -> io::Result<()> {
+        for (offset, bytes) in &old.extents {
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(bytes)], *offset)?;
+        }
+        self.backing.truncate(file.file(), old.size)
+    }
+}
+
+/// What a step replaced, when that could not be put back yet: until then the step's record stays in
+/// the journal, and a replay would do the step after all.
+pub(in crate::volume) struct Old {
+    extents: Vec<(u64, Vec<u8>)>,
+    size: u64,
+}
+
+/// What was sent home of one file.
+struct Sent {
+    /// Everything up to this record.
+    sequence: u64,
+    /// The size to be sealed, and of which contents.
+    seal: Option<(u64, Option<FileId>)>,
+}
+
+/// Writes the state of a file of which the first `size` bytes are durable: what is missing of them
+/// from now on is damage.
+pub(in crate::volume) fn seal_state<B: Backing>(
+    backing: &B,
+    file: &OpenFile<B>,
+    core: &mut Core,
+    size: u64,
+) -> io::Result<()> {
+    if size > core.layout.size() {
+        return Ok(()); // cut since
+    }
+    let inline = matches!(core.layout, Layout::Inline { .. });
+    let cipher_size = core.layout.stored_size();
+    let Some(head) = &mut core.head else {
+        return Ok(());
+    };
+    if inline && size != head.state.size {
+        return Ok(()); // its bytes go with their state
+    }
+    head.state.epoch = 0;
+    let state = State { size, ..head.state };
+    let bytes = state.seal(head.unwrapped.keys.content());
+    {
+        let _times = file.times.lock();
+        let before = backing.stat_file(file.file())?;
+        if before.size != cipher_size {
+            // Taking back a failed write failed too.
+            backing.truncate(file.file(), cipher_size)?;
+        }
+        backing.write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+        backing.set_times(
+            At::File(file.file()),
+            SetTime::Omit,
+            SetTime::At(before.mtime),
+        )?;
+    }
+    head.home_size = size;
+    file.unsealed
+        .store(size != core.layout.size(), Ordering::Release);
+    Ok(())
+}
