@@ -80,3 +80,5 @@ pub trait Recorder: Send + Sync {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tampering;
