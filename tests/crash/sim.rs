@@ -250,15 +250,17 @@ fn check(
     findings
 }
 
-/// What fsck says of a name that can't be read.
-const HIDDEN: &str = "its name does not decrypt";
+/// Whether a path of fsck's leads to, or through, a name that can't be read.
+fn is_hidden(path: &str) -> bool {
+    path.contains("/?")
+}
 
 /// Everything reads as it should: fsck must say so too.
 fn fsck(volume: &Volume<Mem>, findings: &mut Findings) {
     match maintain::fsck::run(volume, &Silent) {
         Ok(report) if report.is_clean() => {}
-        // What should be there is; so it is the entry of a long name that was never synced.
-        Ok(report) if report.damaged.iter().all(|damage| damage.why == HIDDEN) => {
+        // All that should be there is: this is about an entry with a long name that was never synced.
+        Ok(report) if report.damaged.iter().all(|damage| is_hidden(&damage.path)) => {
             let what = format!("fsck: {:?}", report.damaged);
             findings.list.push(Finding::Alarm(what));
         }
