@@ -261,9 +261,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let mut listing = self.backing.list(&dir.dir)?;
         self.backing.next_entries(&mut listing, 0, &mut |raw| {
-            if matches!(raw.name, b"." | b"..")
-                || matches!(self.names.classify(raw.name), Class::Reserved)
-            {
+            if matches!(self.names.classify(raw.name), Class::Reserved) {
                 return true;
             }
             match raw.kind {
@@ -328,9 +326,7 @@ impl<B: Backing> Volume<B> {
                     return false;
                 }
                 from = raw.next;
-                if !matches!(raw.name, b"." | b"..")
-                    && !matches!(self.names.classify(raw.name), Class::Reserved)
-                {
+                if !matches!(self.names.classify(raw.name), Class::Reserved) {
                     names.extend(EntryName::new(raw.name));
                 }
                 true
