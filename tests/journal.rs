@@ -107,13 +107,13 @@ const STEPS: &[(&str, usize, Step)] = &[
         put(v, h, m, 40_700, 10, 5);
     }),
     ("over the end", 40_000, |v, _, h, m| {
-        put(v, h, m, 39_000, 30_000, 6)
+        put(v, h, m, 39_000, 30_000, 6);
     }),
     ("far behind the end", 40_000, |v, _, h, m| {
-        put(v, h, m, 900_000, 5000, 7)
+        put(v, h, m, 900_000, 5000, 7);
     }),
     ("groups", 900_000, |v, _, h, m| {
-        put(v, h, m, 300_000, 500_000, 8)
+        put(v, h, m, 300_000, 500_000, 8);
     }),
     ("cut inside", 40_000, |v, n, h, m| {
         put(v, h, m, 4096, 4096, 9);
@@ -157,10 +157,10 @@ const STEPS: &[(&str, usize, Step)] = &[
         put(v, h, m, 110, 9000, 21);
     }),
     ("outgrows with a gap", 100, |v, _, h, m| {
-        put(v, h, m, 3500, 9000, 22)
+        put(v, h, m, 3500, 9000, 22);
     }),
     ("outgrows far", 100, |v, _, h, m| {
-        put(v, h, m, 50_000, 10, 23)
+        put(v, h, m, 50_000, 10, 23);
     }),
     ("anew", 40_000, |v, n, h, m| {
         put(v, h, m, 0, 5000, 24);
@@ -735,7 +735,7 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                 let check = |bytes: &[u8], when: &str| {
                     let right = [&old[..], &whole[..], &old[..size / 4]];
                     assert!(
-                        right.iter().any(|right| *right == bytes),
+                        right.contains(&bytes),
                         "{what}, call {nth}, {repeat:?}, {when}: {} bytes (wrote {wrote}, cut {cut_done}, synced {synced})",
                         bytes.len()
                     );

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ConfigBuilder, ServerConfig};
 
 use super::ServeError;
 
@@ -26,10 +26,12 @@ pub(super) fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, ServeErr
     let key_der =
         PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key)(error.to_string()))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let refused = |error: tokio_rustls::rustls::Error| wrong(chain)(error.to_string());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map(ConfigBuilder::with_no_client_auth)
-        .and_then(|builder| builder.with_single_cert(certificates, key_der))
-        .map_err(|error| wrong(chain)(error.to_string()))?;
+        .map_err(refused)?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key_der)
+        .map_err(refused)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

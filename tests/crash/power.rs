@@ -485,8 +485,11 @@ impl Power {
     fn covered_by_file(&self, ino: Ino, data_only: bool) -> Vec<bool> {
         let own = |pending: &Pending| pending.ino() == Some(ino);
         let counts = |op: &Op| match op {
-            Op::Attr { .. } | Op::Xattr { .. } => !data_only,
-            Op::Rename { .. } | Op::Link { .. } | Op::Unlink { .. } => !data_only,
+            Op::Attr { .. }
+            | Op::Xattr { .. }
+            | Op::Rename { .. }
+            | Op::Link { .. }
+            | Op::Unlink { .. } => !data_only,
             _ => true,
         };
         match self.mode {

@@ -541,7 +541,7 @@ pub const ALL: &[Change] = &[
         put(&case.at(BLOCKS), 4096 * 2, &[0; 4096]);
     }),
     change("the journal removed", 1, |case| {
-        fs::remove_file(case.control("journal")).unwrap()
+        fs::remove_file(case.control("journal")).unwrap();
     }),
     change("a bit of the journal's header flipped", 6, |case| {
         let path = case.control("journal");

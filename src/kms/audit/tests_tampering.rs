@@ -4,8 +4,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::tests::{World, add, at, clean};
-use super::*;
+use super::tests::{World, add, clean};
 
 /// The tampering that a verification must find; on a log of six records, anchored and closed.
 fn tampered(tamper: impl FnOnce(&World, &mut Vec<String>)) -> Vec<String> {

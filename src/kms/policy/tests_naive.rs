@@ -94,14 +94,13 @@ impl Asked<'_> {
         let one = |value: &String| {
             let number = |t: &str| t.parse::<f64>().ok();
             match name {
-                "StringEquals" => wanted.contains(value),
+                "StringEquals" | "Bool" => wanted.contains(value),
                 "StringNotEquals" => !wanted.contains(value),
                 "StringLike" => wanted.iter().any(|w| like(w.as_bytes(), value.as_bytes())),
                 "StringNotLike" => !wanted.iter().any(|w| like(w.as_bytes(), value.as_bytes())),
                 "StringEqualsIgnoreCase" => wanted
                     .iter()
                     .any(|w| w.to_lowercase() == value.to_lowercase()),
-                "Bool" => wanted.contains(value),
                 "NumericLessThan" => wanted
                     .iter()
                     .any(|w| number(value).is_some_and(|v| v < number(w).unwrap())),

@@ -66,43 +66,20 @@ fn a_volumes_key_goes_to_another_machine_and_on_alone() {
         denied
     );
     let third = second(&fixture, "third", "eu-west-1");
-    assert_eq!(
-        refused(third.owner().import_replica(&message, &ours, "")),
-        denied
-    );
+    let import = |kms: &Kms, message: &[u8]| kms.owner().import_replica(message, &ours, "copy");
+    assert_eq!(refused(import(&third, &message)), denied);
     let mut changed: Value = serde_json::from_slice(&message).unwrap();
     let head = changed["head"]
         .as_str()
         .unwrap()
         .replace("ENCRYPT_DECRYPT\"", "ENCRYPT_DECRYPT\" ");
     changed["head"] = json!(head);
-    assert_eq!(
-        refused(
-            there
-                .owner()
-                .import_replica(changed.to_string().as_bytes(), &ours, "")
-        ),
-        denied
-    );
-    assert_eq!(
-        refused(there.owner().import_replica(b"{", &ours, "")),
-        "ValidationException"
-    );
+    let changed = changed.to_string();
+    assert_eq!(refused(import(&there, changed.as_bytes())), denied);
+    assert_eq!(refused(import(&there, b"{")), "ValidationException");
 
-    assert_eq!(
-        there
-            .owner()
-            .import_replica(&message, &ours, "copy")
-            .unwrap(),
-        (id, true)
-    );
-    assert_eq!(
-        there
-            .owner()
-            .import_replica(&message, &ours, "copy")
-            .unwrap(),
-        (id, false)
-    );
+    assert_eq!(import(&there, &message).unwrap(), (id, true));
+    assert_eq!(import(&there, &message).unwrap(), (id, false));
     for made in [&first, &data_key] {
         let opened = there.decrypt_data_key(Via::Volume, &made.blob, &context());
         assert!(opened.unwrap().same_as(&made.plaintext));
@@ -111,8 +88,8 @@ fn a_volumes_key_goes_to_another_machine_and_on_alone() {
     let configuration = described.multi_region_configuration.unwrap();
     assert_eq!(configuration.primary_key.region.as_str(), "us-east-1");
     assert_eq!(described.description, "copy");
-    let on_demand = |kms: &Kms| kms.rotate_key_on_demand(Via::User, &key);
-    assert_eq!(refused(on_demand(&there)), "UnsupportedOperationException");
+    let on_demand = || there.rotate_key_on_demand(Via::User, &key);
+    assert_eq!(refused(on_demand()), "UnsupportedOperationException");
 
     // A rotation of the primary comes with the next export; what was made there opens here.
     here.rotate_key_on_demand(Via::User, &key).unwrap();
@@ -139,7 +116,7 @@ fn a_volumes_key_goes_to_another_machine_and_on_alone() {
     // The primary is lost: the replica is promoted, and rotates by itself.
     let body = json!({ "KeyId": id.to_string(), "PrimaryRegion": "eu-west-1" });
     call(&there, "UpdatePrimaryRegion", &body).unwrap();
-    on_demand(&there).unwrap();
+    on_demand().unwrap();
     let opened = there.decrypt_data_key(Via::Volume, &data_key.blob, &context());
     assert!(opened.unwrap().same_as(&data_key.plaintext));
     // What the old primary still sends is not taken any more.
