@@ -177,7 +177,7 @@ fn numbers_are_checked() {
 #[test]
 fn the_text_form_comes_back() {
     let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,nojournal,uid=1,gid=2,umask=27,idle=60s,\
-               key-ttl=0s,fsname=a\\,b\\\\,subtype=,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
+               key-ttl=0s,kms=unix:/s,fsname=a\\,b\\\\,subtype=,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
     let options = parse(all);
     assert_eq!(options.to_text(), OsString::from(all));
     assert_eq!(MountOptions::parse(&[options.to_text()]).unwrap(), options);

@@ -319,7 +319,7 @@ fn records_within_transactions_and_anchors() {
     let log = world.log_at(at(0), limits);
     let begin = std::time::Instant::now();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let recording = scope.spawn(|| {
             for _ in 0..100 {
                 world
                     .store
@@ -331,7 +331,7 @@ fn records_within_transactions_and_anchors() {
                     .unwrap();
             }
         });
-        for _ in 0..100 {
+        while !recording.is_finished() {
             log.anchor(&world.store, at(0)).unwrap();
         }
     });
