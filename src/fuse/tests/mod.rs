@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Control, Mount, MountOptions};
+use super::{Control, Mount, MountOptions, Transport};
 use crate::format::NameEncoding;
 use crate::kms::api::CreateKey;
 use crate::kms::{self, KeyRef, Kms, ProtectorInput};
@@ -60,6 +60,19 @@ fn open_with(cipher: &Path, options: OpenOptions) -> (Arc<Volume<Os>>, Arc<Kms>,
     (Arc::new(volume), kms, key)
 }
 
+/// What nobody chose otherwise; `$ENVELOPEFS_TEST_TRANSPORT` says which way requests come.
+fn chosen() -> MountOptions {
+    let transport = match std::env::var("ENVELOPEFS_TEST_TRANSPORT").as_deref() {
+        Ok("uring") => Transport::Uring,
+        Ok("dev") => Transport::Dev,
+        _ => Transport::Auto,
+    };
+    MountOptions {
+        transport,
+        ..MountOptions::new()
+    }
+}
+
 /// Answers "panic" by panicking, everything else with itself.
 struct Echo;
 
@@ -79,7 +92,7 @@ struct Mounted {
 
 impl Mounted {
     fn new() -> Self {
-        Self::with(&MountOptions::new())
+        Self::with(&chosen())
     }
 
     fn with(options: &MountOptions) -> Self {
