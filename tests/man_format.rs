@@ -11,10 +11,10 @@ use envelopefs::content::{
 use envelopefs::crypto::{AeadKey, Sealed};
 use envelopefs::format::blob::{self, BlobHeader};
 use envelopefs::format::{
-    ENTRIES_AT, ENTRY_LEN, Entry, EntryFlags, FileId, HEADER_LEN, INLINE_AT, INLINE_MAX, KeyRole,
-    NameEncoding, PAGE, RECORD_MAX, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, SLOT_MAC_AT, STATE_AT,
-    STATE_LEN, STATIC_LEN, Slot, State, StateFlags, StaticPart, Suite, VolumeId, VolumeRecord,
-    WRAPPED_KEYS_MAX, WrappedKey,
+    ENTRIES_AT, ENTRY_LEN, Entry, EntryFlags, FileId, HEADER_LEN, INLINE_AT, INLINE_MAX,
+    KEPT_CTIME_LEN, KeptCtime, KeyRole, NameEncoding, PAGE, RECORD_MAX, SLOT_A_AT, SLOT_B_AT,
+    SLOT_LEN, SLOT_MAC_AT, STATE_AT, STATE_LEN, STATIC_LEN, Slot, State, StateFlags, StaticPart,
+    Suite, VolumeId, VolumeRecord, WRAPPED_KEYS_MAX, WrappedKey,
 };
 use envelopefs::names::{MAX_NAME, MAX_SHORT};
 use envelopefs::secret::Key256;
@@ -108,6 +108,7 @@ fn the_tables_have_no_gaps() {
     let expected = [
         ("blob", blob::OVERHEAD),
         ("entry", ENTRY_LEN),
+        ("kept ctime", KEPT_CTIME_LEN),
         ("page 0", PAGE),
         ("pointer", 41),
         ("sealed", 28),
@@ -287,6 +288,21 @@ fn the_fields_stand_where_the_page_says() {
     assert_eq!(bytes[at("flags: 0 a block, 1 inline")], [1]);
     assert_eq!(bytes[at("sequence")], [0x0b, 0x0a]);
 
+    let kept = KeptCtime {
+        ino: 0x0a0b_0c0d_0e0f_1011,
+        after: (0x0102_0304, 0x0506_0708),
+        before: (-2, 9),
+    };
+    let bytes = kept.seal(&key(6), &VolumeId([5; 16]));
+    let at = |what| place(&tables["kept ctime"], what, 0);
+    assert_eq!(bytes[at("inode number")], kept.ino.to_le_bytes());
+    let after = at("ctime after: seconds since 1970-01-01 UTC, signed");
+    assert_eq!(bytes[after], [4, 3, 2, 1, 0, 0, 0, 0]);
+    let before = at("ctime before: seconds, signed");
+    assert_eq!(bytes[before], (-2_i64).to_le_bytes());
+    assert_eq!(bytes[at("ctime after: nanoseconds")], [8, 7, 6, 5]);
+    assert_eq!(bytes[at("ctime before: nanoseconds")], [9, 0, 0, 0]);
+
     let keys = FileKeys::derive(&key(4), &VolumeId([5; 16]), &FileId([6; 16]), 0);
     let InlineBytes(inline) = keys.seal_inline(b"x");
     let start = place(&tables["page 0"], "entries of the head group", 0).start;
@@ -352,6 +368,7 @@ fn the_labels_are_those_of_the_code() {
     let mut labels = Vec::new();
     for file in [
         "content/keys.rs",
+        "format/kept_ctime.rs",
         "format/record.rs",
         "format/slot.rs",
         "format/state.rs",
@@ -386,7 +403,7 @@ fn the_labels_are_those_of_the_code() {
             "{file}: the page doesn't have {label:?}"
         );
     }
-    for whole in ["envelopefs names", "envelopefs record"] {
+    for whole in ["envelopefs ctimes", "envelopefs names", "envelopefs record"] {
         assert!(page.contains(&format!("\"{whole}\"")));
     }
 }

@@ -2,6 +2,7 @@
 //! completions.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -200,6 +201,10 @@ pub struct RewrapArgs {
     /// Count what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Rewrap at most this many files a second, so that others keep the disk
+    #[arg(long, value_name = "FILES")]
+    pub max_rate: Option<NonZeroU32>,
 
     /// Answer in JSON
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
 //! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState};
 use super::output::{cut, error_line};
+use super::rewrap::threads;
 use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
 use crate::kms::{KeyRef, Kms, Via};
+use crate::maintain::rewrap::RewrapOptions;
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -37,6 +40,9 @@ pub enum Request {
         /// Count only.
         #[serde(default)]
         dry_run: bool,
+        /// Files a second at the most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_rate: Option<NonZeroU32>,
     },
     /// How the last job goes, or how it ended.
     Job,
@@ -152,8 +158,12 @@ impl Service {
         match request {
             Request::Status => encode(&self.status()),
             Request::Rotate => encode(&self.rotate()?),
-            Request::Rewrap { to_key, dry_run } => {
-                self.rewrap(to_key.as_deref(), dry_run)?;
+            Request::Rewrap {
+                to_key,
+                dry_run,
+                max_rate,
+            } => {
+                self.rewrap(to_key.as_deref(), dry_run, max_rate)?;
                 encode(&self.job()?.state())
             }
             Request::Job => encode(&self.job()?.state()),
@@ -185,7 +195,12 @@ impl Service {
         rotate::rotate(&self.kms, &self.volume)
     }
 
-    fn rewrap(&self, to_key: Option<&str>, dry_run: bool) -> Result<()> {
+    fn rewrap(
+        &self,
+        to_key: Option<&str>,
+        dry_run: bool,
+        max_rate: Option<NonZeroU32>,
+    ) -> Result<()> {
         let mut slot = self.job.lock();
         if slot.as_ref().is_some_and(|job| job.is_running()) {
             return Err(failure(
@@ -197,11 +212,13 @@ impl Service {
             Some(name) => Some(self.kms.resolve(&name.parse::<KeyRef>()?)?),
             None => None,
         };
-        *slot = Some(Arc::new(Job::start(
-            Arc::clone(&self.volume),
+        let options = RewrapOptions {
             to_key,
             dry_run,
-        )?));
+            threads: threads(),
+            max_rate,
+        };
+        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), options)?));
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::exit;
 use super::output::{cut, error_line};
 use crate::backing::Os;
-use crate::kms::KeyId;
 use crate::maintain::Progress;
 use crate::maintain::rewrap::{self, RewrapOptions};
 use crate::volume::Volume;
@@ -37,6 +36,9 @@ pub struct JobState {
     pub phase: Phase,
     /// Files done so far.
     pub files: u64,
+    /// Files there are, about; 0 while that is not known.
+    #[serde(default)]
+    pub expected: u64,
     /// Bytes of the report, which is fetched in pieces.
     pub report_len: usize,
     /// The exit code that its error asks for.
@@ -48,6 +50,7 @@ pub struct JobState {
 #[derive(Default)]
 struct Shared {
     files: AtomicU64,
+    expected: AtomicU64,
     cancelled: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
 }
@@ -63,6 +66,10 @@ impl Progress for Shared {
         self.files.store(files, Ordering::Relaxed);
     }
 
+    fn expected(&self, files: u64) {
+        self.expected.store(files, Ordering::Relaxed);
+    }
+
     fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -76,7 +83,7 @@ pub struct Job {
 
 impl Job {
     /// Starts it.
-    pub fn start(volume: Arc<Volume<Os>>, to_key: Option<KeyId>, dry_run: bool) -> Result<Self> {
+    pub fn start(volume: Arc<Volume<Os>>, options: RewrapOptions) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -87,7 +94,7 @@ impl Job {
                     shared: &worker,
                     outcome: None,
                 };
-                end.outcome = Some(work(&volume, to_key, dry_run, &worker));
+                end.outcome = Some(work(&volume, &options, &worker));
             })
             .context("starting a thread for the rewrap")?;
         Ok(Self {
@@ -116,6 +123,7 @@ impl Job {
         let state = |phase| JobState {
             phase,
             files,
+            expected: self.shared.expected.load(Ordering::Relaxed),
             report_len: 0,
             code: 0,
             message: None,
@@ -152,8 +160,8 @@ impl Job {
     }
 }
 
-fn work(volume: &Volume<Os>, to_key: Option<KeyId>, dry_run: bool, shared: &Shared) -> Outcome {
-    let done = rewrap::run(volume, &RewrapOptions { to_key, dry_run }, shared)
+fn work(volume: &Volume<Os>, options: &RewrapOptions, shared: &Shared) -> Outcome {
+    let done = rewrap::run(volume, options, shared)
         .map_err(anyhow::Error::new)
         .and_then(|report| serde_json::to_string(&report).context("writing the report"));
     match done {

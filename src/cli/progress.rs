@@ -16,16 +16,27 @@ impl Bar {
     /// Shows what is being done.
     pub fn new(doing: &'static str) -> Self {
         let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-            bar.set_style(style);
-        }
+        bar.set_style(style("{spinner} {msg} ({elapsed})"));
         bar.set_message(doing);
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar, doing }
     }
 }
 
+/// A template of indicatif's; the texts here are known to be right.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 impl Progress for Bar {
+    fn expected(&self, files: u64) {
+        if files > 0 && self.bar.length() != Some(files) {
+            self.bar.set_length(files);
+            self.bar
+                .set_style(style("{wide_bar} {msg}, {per_sec}, {eta} left"));
+        }
+    }
+
     fn advanced(&self, files: u64, bytes: u64) {
         let count = HumanCount(files);
         let message = if bytes == 0 {
@@ -33,6 +44,7 @@ impl Progress for Bar {
         } else {
             format!("{}: {count} files, {}", self.doing, HumanBytes(bytes))
         };
+        self.bar.set_position(files);
         self.bar.set_message(message);
     }
 }

@@ -68,6 +68,8 @@ fn by_ourselves(
     let options = RewrapOptions {
         to_key,
         dry_run: args.dry_run,
+        threads: threads(),
+        max_rate: args.max_rate,
     };
     let report = rewrap::run(&volume, &options, progress)?;
     volume.close()?;
@@ -83,9 +85,11 @@ fn by_daemon(
     let request = Request::Rewrap {
         to_key: args.to_key.clone(),
         dry_run: args.dry_run,
+        max_rate: args.max_rate,
     };
     let mut job: JobState = control::call(mountpoint, &request)?;
     while job.phase == Phase::Running {
+        progress.expected(job.expected);
         progress.advanced(job.files, 0);
         sleep(ASK_EVERY);
         job = control::call(mountpoint, &Request::Job)?;
@@ -112,6 +116,11 @@ fn by_daemon(
     serde_json::from_str(&text).context("reading the daemon's report")
 }
 
+/// How many threads a walk gets: one a processor, up to eight.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(8))
+}
+
 fn words(report: &RewrapReport) -> String {
     let (did, already) = if report.dry_run {
         ("would be wrapped anew", "are")
@@ -126,6 +135,9 @@ fn words(report: &RewrapReport) -> String {
         report.empty,
         report.failed.len()
     );
+    if report.complete {
+        text.push_str("no file needs older key material any more\n");
+    }
     if report.volume_key {
         text.push_str("the volume's own key was wrapped anew\n");
     }

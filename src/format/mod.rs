@@ -20,6 +20,7 @@ pub mod blob;
 mod entry;
 mod header;
 mod ids;
+mod kept_ctime;
 mod record;
 mod slot;
 mod state;
@@ -30,6 +31,7 @@ pub use header::{
     StaticPart, Suite,
 };
 pub use ids::{FileId, VolumeId};
+pub use kept_ctime::{KEPT_CTIME_LEN, KeptCtime};
 pub use record::{NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};
 pub use slot::{KeyRole, SLOT_LEN, SLOT_MAC_AT, Slot, WRAPPED_KEYS_MAX, WrappedKey};
 pub use state::{STATE_LEN, State, StateFlags};

@@ -62,6 +62,8 @@ pub struct VolumeSecrets {
     pub names: Key256,
     /// Authenticates the volume record.
     pub record: Key256,
+    /// Authenticates kept change times.
+    pub ctimes: Key256,
 }
 
 impl VolumeSecrets {
@@ -71,6 +73,7 @@ impl VolumeSecrets {
         Self {
             names: key(b"names"),
             record: key(b"record"),
+            ctimes: key(b"ctimes"),
         }
     }
 }

@@ -22,6 +22,33 @@ fn the_names_key() {
 }
 
 #[test]
+fn a_kept_ctime() {
+    let kept = KeptCtime {
+        ino: 0x1122_3344_5566_7788,
+        after: (1_700_000_000, 999_999_999),
+        before: (-5, 7),
+    };
+    let expected = [
+        "8877665544332211",
+        "00f1536500000000fbffffffffffffff",
+        "ffc99a3b07000000",
+        "a7113b8514316476fdfba69eb47b940387e73064a60ca7a769e5c55eb16bec26",
+    ];
+    let sealed = kept.seal(&secrets().ctimes, &volume());
+    assert_eq!(hex::encode(sealed), expected.concat());
+    assert_eq!(KeptCtime::parse(&sealed), Ok(kept));
+    for at in 0..sealed.len() {
+        let mut changed = sealed;
+        changed[at] ^= 1;
+        assert!(!KeptCtime::authentic(
+            &changed,
+            &secrets().ctimes,
+            &volume()
+        ));
+    }
+}
+
+#[test]
 fn a_volume_record() {
     let record = VolumeRecord {
         generation: 300,

@@ -3,10 +3,12 @@
 pub mod fsck;
 pub mod rewrap;
 
-/// Is told how far a walk is. Called from the walking thread; must be quick.
+/// Is told how far a walk is. Called from the threads that walk; must be quick.
 pub trait Progress: Send + Sync {
     /// Another file is done; `files` and `bytes` so far.
     fn advanced(&self, files: u64, bytes: u64);
+    /// How many files there will be, about.
+    fn expected(&self, _files: u64) {}
     /// Whether to stop before the next file.
     fn cancelled(&self) -> bool {
         false

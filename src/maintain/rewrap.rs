@@ -1,23 +1,52 @@
 //! Rewrap: every data key of a volume wrapped anew under the current material of a CMK. Content is
 //! never touched; a file is readable at every moment; running it again does what is left.
+//!
+//! Files come and go while it runs, also from where the walk hasn't been to where it was. Those
+//! that are made meanwhile are under the new material from the start; those that move are noted by
+//! the volume, and visited at their new places when the walk is through.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use crate::backing::{Backing, Kind};
+use crate::format::WrappedKey;
 use crate::format::blob::BlobHeader;
 use crate::kms::KeyId;
-use crate::volume::{Met, Rewrapped, Volume, VolumeError};
+use crate::volume::{Met, Rewrapped, Visit, Volume, VolumeError};
+
+/// How often what moved meanwhile is visited at the most.
+const ROUNDS_MOST: u32 = 1000;
+/// How much of the time that was not used under `max_rate` may be made up for.
+const BURST: Duration = Duration::from_millis(100);
 
 /// What to do.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct RewrapOptions {
-    /// Move to this CMK; None: the one that each key is under.
+    /// Move to this CMK; None: the volume's own.
     pub to_key: Option<KeyId>,
     /// Only count.
     pub dry_run: bool,
+    /// How many threads work.
+    pub threads: usize,
+    /// Files a second at the most.
+    pub max_rate: Option<NonZeroU32>,
+}
+
+impl Default for RewrapOptions {
+    /// Everything, on one thread, as fast as it goes.
+    fn default() -> Self {
+        Self {
+            to_key: None,
+            dry_run: false,
+            threads: 1,
+            max_rate: None,
+        }
+    }
 }
 
 /// What was done.
@@ -25,6 +54,8 @@ pub struct RewrapOptions {
 pub struct RewrapReport {
     /// Whether this was a dry run: then `rewrapped` counts what would be.
     pub dry_run: bool,
+    /// Whether no file needs another material than the current one any more.
+    pub complete: bool,
     /// Regular files seen, each inode once.
     pub files: u64,
     /// Files without a key, since they are empty.
@@ -50,6 +81,60 @@ pub struct Failed {
     pub why: String,
 }
 
+/// A CMK and the start of a key material's id.
+type Material = (KeyId, [u8; 8]);
+
+/// Spaces out files evenly in time, over all threads.
+struct Pace {
+    every: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(max_rate: NonZeroU32) -> Self {
+        Self {
+            every: Duration::from_secs(1) / max_rate.get(),
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn wait(&self) {
+        let now = Instant::now();
+        let turn = {
+            let mut next = self.next.lock();
+            let turn = (*next).max(now.checked_sub(BURST).unwrap_or(now));
+            *next = turn + self.every;
+            turn
+        };
+        if let Some(early) = turn.checked_duration_since(now) {
+            std::thread::sleep(early);
+        }
+    }
+}
+
+/// One rewrap under way.
+struct Run<'a, B: Backing> {
+    volume: &'a Volume<B>,
+    options: &'a RewrapOptions,
+    to: KeyId,
+    progress: &'a dyn Progress,
+    pace: Option<Pace>,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    report: RewrapReport,
+    before: HashMap<Material, u64>,
+    /// Whether the walk is through, and what moved meanwhile is visited: most of it for the
+    /// second time.
+    again: bool,
+    /// Inodes with several names that were met.
+    links: HashSet<u64>,
+    /// Whether something was no more where it was listed, or was a directory, in this round.
+    unsettled: bool,
+}
+
 /// Rewraps a volume.
 ///
 /// # Errors
@@ -60,63 +145,164 @@ pub fn run<B: Backing>(
     options: &RewrapOptions,
     progress: &dyn Progress,
 ) -> Result<RewrapReport, VolumeError> {
-    let to = options.to_key.unwrap_or_else(|| volume.volume_key_id());
-    let mut report = RewrapReport {
-        dry_run: options.dry_run,
-        ..RewrapReport::default()
+    let run = Run {
+        volume,
+        options,
+        to: options.to_key.unwrap_or_else(|| volume.volume_key_id()),
+        progress,
+        pace: options.max_rate.map(Pace::new),
+        found: Mutex::default(),
     };
-    if !options.dry_run {
+    let volume_key = if options.dry_run {
+        false
+    } else {
         // First, so that files made meanwhile are under the right key from the start.
-        report.volume_key = volume.rewrap_volume_key(&to)?;
-    }
-    let mut links = HashSet::new();
-    let mut stopped = false;
-    volume.walk(&mut |met| {
-        if stopped || progress.cancelled() {
-            stopped = true;
-            return Ok(());
-        }
-        let entry = match met {
-            Met::Entry(entry) => entry,
-            Met::Unreadable(path, error) => {
-                report.failed.push(failed(path, &error));
-                return Ok(());
-            }
-        };
-        if entry.stat.kind() != Some(Kind::File)
-            || (entry.stat.nlink > 1 && !links.insert(entry.stat.ino))
-        {
-            return Ok(());
-        }
-        report.files += 1;
-        let census = volume.wrapped_keys(entry.dir, entry.stored).map(|keys| {
-            for key in keys.iter().flatten() {
-                if let Ok(header) = BlobHeader::parse(&key.blob) {
-                    let key = KeyId::new(header.key_id, header.multi_region);
-                    let material = u64::from_be_bytes(header.material);
-                    let name = format!("{key}/{material:016x}");
-                    *report.before.entry(name).or_default() += 1;
-                }
-            }
-        });
-        let done = census.and_then(|()| {
-            volume.rewrap_file(entry.dir, entry.stored, &entry.stat, &to, options.dry_run)
-        });
-        match done {
-            Ok(Rewrapped::NoKey) => report.empty += 1,
-            Ok(Rewrapped::Already) => report.current += 1,
-            Ok(Rewrapped::Done) => report.rewrapped += 1,
-            // Removed since it was listed.
-            Err(VolumeError::NotFound) => report.files -= 1,
-            Err(error) => report.failed.push(failed(entry.path, &error)),
-        }
-        progress.advanced(report.files, 0);
-        Ok(())
-    })?;
+        volume.rewrap_volume_key(&run.to)?
+    };
+    progress.expected(volume.count_files()?);
+    let settled = run.everything()?;
+    let Found {
+        mut report, before, ..
+    } = run.found.into_inner();
     if report.rewrapped > 0 && !options.dry_run {
+        volume.settle_ctimes();
         volume.backing().sync_all()?;
     }
+    report.dry_run = options.dry_run;
+    report.complete =
+        settled && report.failed.is_empty() && !(options.dry_run && report.rewrapped > 0);
+    report.volume_key = volume_key;
+    report.before = before
+        .into_iter()
+        .map(|((key, material), files)| {
+            let name = format!("{key}/{:016x}", u64::from_be_bytes(material));
+            (name, files)
+        })
+        .collect();
     Ok(report)
+}
+
+impl<B: Backing> Run<'_, B> {
+    /// Visits all files, wherever they are; whether that was brought to an end.
+    fn everything(&self) -> Result<bool, VolumeError> {
+        let busy = || VolumeError::Busy {
+            holder: "another rewrap of this volume".to_owned(),
+        };
+        let (threads, visit) = (self.options.threads, |met: Met<'_, B>| {
+            self.meet(met);
+            Ok(())
+        });
+        if self.options.dry_run {
+            self.volume.walk_parallel(threads, &visit)?;
+            return Ok(!self.progress.cancelled());
+        }
+        let watch = self.volume.watch_moves().ok_or_else(busy)?;
+        self.volume.walk_parallel(threads, &visit)?;
+        for _ in 0..ROUNDS_MOST {
+            if self.progress.cancelled() {
+                return Ok(false);
+            }
+            // What was moved and is met at its new place is done for good. What was moved on
+            // since is among the places of the next round.
+            let moved = watch.take();
+            if moved.is_empty() {
+                return Ok(true);
+            }
+            {
+                let mut found = self.found.lock();
+                found.again = true;
+                found.unsettled = false;
+            }
+            watch.walk(moved, threads, &visit)?;
+            if !self.found.lock().unsettled {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn meet(&self, met: Met<'_, B>) {
+        if self.progress.cancelled() {
+            return;
+        }
+        match met {
+            Met::Entry(entry) => match entry.stat.kind() {
+                Some(Kind::File) => self.file(&entry),
+                Some(Kind::Dir) => self.found.lock().unsettled = true,
+                _ => {}
+            },
+            Met::Unreadable(path, error) => self.fails(path, &error),
+        }
+    }
+
+    fn fails(&self, path: &[u8], error: &VolumeError) {
+        let mut found = self.found.lock();
+        // Removed since it was listed, or moved: then it is met again.
+        if matches!(error, VolumeError::NotFound) {
+            found.unsettled = true;
+        } else {
+            found.report.failed.push(failed(path, error));
+        }
+    }
+
+    fn file(&self, entry: &Visit<'_, B>) {
+        if entry.stat.nlink > 1 && self.found.lock().links.contains(&entry.stat.ino) {
+            return;
+        }
+        if let Some(pace) = &self.pace {
+            pace.wait();
+        }
+        let done = match self.one_file(entry) {
+            Ok(done) => done,
+            Err(error) => return self.fails(entry.path, &error),
+        };
+        let mut found = self.found.lock();
+        let found = &mut *found;
+        if entry.stat.nlink > 1 && !found.links.insert(entry.stat.ino) {
+            return;
+        }
+        if found.again && !matches!(done, Rewrapped::Done(_)) {
+            return;
+        }
+        let keys = match done {
+            Rewrapped::NoKey => {
+                found.report.empty += 1;
+                None
+            }
+            Rewrapped::Already(keys) => {
+                found.report.current += 1;
+                Some(keys)
+            }
+            Rewrapped::Done(keys) => {
+                found.report.rewrapped += 1;
+                Some(keys)
+            }
+        };
+        for material in keys.iter().flatten().filter_map(material_of) {
+            *found.before.entry(material).or_default() += 1;
+        }
+        found.report.files += 1;
+        self.progress.advanced(found.report.files, 0);
+    }
+
+    fn one_file(&self, entry: &Visit<'_, B>) -> Result<Rewrapped, VolumeError> {
+        let (volume, dir, name) = (self.volume, entry.dir, entry.stored);
+        if !self.options.dry_run {
+            return volume.rewrap_file(dir, name, &entry.stat, &self.to);
+        }
+        // To count, a look at the header is enough.
+        Ok(match volume.wrapped_keys(dir, name)? {
+            None => Rewrapped::NoKey,
+            Some(keys) if volume.all_current(&keys, &self.to)? => Rewrapped::Already(keys),
+            Some(keys) => Rewrapped::Done(keys),
+        })
+    }
+}
+
+fn material_of(key: &WrappedKey) -> Option<Material> {
+    let header = BlobHeader::parse(&key.blob).ok()?;
+    let id = KeyId::new(header.key_id, header.multi_region);
+    Some((id, header.material))
 }
 
 fn failed(path: &[u8], error: &VolumeError) -> Failed {

@@ -19,11 +19,14 @@ use crate::kms::KmsError;
 /// Up to this size a file is fetched whole when it is opened: most are then read whole.
 const SMALL: u64 = 256 * 1024;
 
-/// Where the valid slot stands, and what is in it.
-pub(super) struct FoundSlot {
-    pub(super) slot: Slot,
-    pub(super) at: usize,
-    pub(super) unwrapped: Unwrapped,
+/// The envelope slots of a header and where they stand, the newest first; unauthenticated.
+pub(super) fn slots(page: &[u8]) -> Vec<(usize, Slot)> {
+    let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
+        .into_iter()
+        .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
+        .collect();
+    slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    slots
 }
 
 impl<B: Backing> Volume<B> {
@@ -67,8 +70,8 @@ impl<B: Backing> Volume<B> {
     fn open_head(&self, page: &[u8], layout: Layout, what: &dyn Fn() -> String) -> Result<Head> {
         let damaged = |why: &dyn ToString| VolumeError::damaged(what(), why.to_string());
         let static_part = StaticPart::parse(page).map_err(|error| damaged(&error))?;
-        let found = self.find_slot(page, &static_part, what)?;
-        let keys = &found.unwrapped.keys;
+        let unwrapped = self.unwrap_header(page, &static_part, what)?;
+        let keys = &unwrapped.keys;
         let state = State::open(&page[STATE_AT..HEADER_LEN], keys.content())
             .map_err(|_| damaged(&"its state fails authentication"))?;
         if state.size != layout.size() && self.strictness() == Strictness::Full {
@@ -88,52 +91,29 @@ impl<B: Backing> Volume<B> {
         let holes = state.flags.sparse || self.strictness() == Strictness::AfterCrash;
         Ok(Head {
             static_part,
-            unwrapped: found.unwrapped,
+            unwrapped,
             state,
             holes,
             inline,
         })
     }
 
-    /// The valid envelope slot with the higher generation, its data key unwrapped.
-    pub(super) fn find_slot(
+    /// The data key of the valid envelope slot with the higher generation.
+    fn unwrap_header(
         &self,
         page: &[u8],
         static_part: &StaticPart,
         what: &dyn Fn() -> String,
-    ) -> Result<FoundSlot> {
-        let static_bytes = static_part.encode();
-        let mut slots: Vec<(usize, Slot)> = [SLOT_A_AT, SLOT_B_AT]
-            .into_iter()
-            .filter_map(|at| Some((at, Slot::parse(page.get(at..)?).ok().flatten()?)))
-            .collect();
-        slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.generation));
+    ) -> Result<Unwrapped> {
         let mut failure = None;
-        for (at, slot) in slots {
+        for (at, slot) in slots(page) {
             let wrapped: Vec<&WrappedKey> = slot.current().collect();
-            let unwrapped = match self.keys.unwrap(&static_part.file_id, &wrapped) {
-                Ok(unwrapped) => unwrapped,
-                Err(error) => {
-                    failure = failure.or(Some(error));
-                    continue;
+            match self.keys.unwrap(&static_part.file_id, &wrapped) {
+                Ok(unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
+                    return Ok(unwrapped);
                 }
-            };
-            let bytes = page
-                .get(at..at + SLOT_LEN)
-                .and_then(|bytes| bytes.try_into().ok());
-            if bytes.is_some_and(|bytes| {
-                Slot::authentic(
-                    bytes,
-                    unwrapped.keys.header(),
-                    &self.record.volume_id,
-                    &static_bytes,
-                )
-            }) {
-                return Ok(FoundSlot {
-                    slot,
-                    at,
-                    unwrapped,
-                });
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
         // A key that can't be used is the user's to mend; anything else is damage.
@@ -142,6 +122,27 @@ impl<B: Backing> Volume<B> {
                 VolumeError::Key(error)
             }
             _ => VolumeError::damaged(what(), "no envelope slot of its header is authentic"),
+        })
+    }
+
+    /// Whether the slot at `at` is what the holder of the data key wrote there.
+    pub(super) fn is_authentic(
+        &self,
+        page: &[u8],
+        at: usize,
+        static_part: &StaticPart,
+        unwrapped: &Unwrapped,
+    ) -> bool {
+        let bytes = page
+            .get(at..at + SLOT_LEN)
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes.is_some_and(|bytes| {
+            Slot::authentic(
+                bytes,
+                unwrapped.keys.header(),
+                &self.record.volume_id,
+                &static_part.encode(),
+            )
         })
     }
 

@@ -89,7 +89,8 @@ impl DataKeys {
         volume_context(&self.volume).with("envelopefs:file-id", file.to_string())
     }
 
-    fn gate(&self, key: &KeyId) -> Arc<Gate> {
+    /// The gate of a CMK, shared by all who have files open under it.
+    pub(super) fn gate(&self, key: &KeyId) -> Arc<Gate> {
         let mut gates = self.gates.lock();
         let gate = gates.entry(*key).or_insert_with(|| {
             Arc::new(Gate {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
 use super::keys::{DataKeys, is_current, key_of, volume_context};
@@ -152,7 +153,16 @@ impl<B: Backing> Volume<B> {
             NameEncoding::Plain => NameMode::Plain,
         };
         drop(control);
+        let secrets = Arc::new(secrets);
+        let ctimes = Ctimes::load(
+            &backing,
+            &root,
+            Arc::clone(&secrets),
+            record.volume_id,
+            options.read_only,
+        )?;
         Ok(Self {
+            ctimes,
             names: Names::new(&secrets.names, mode),
             keys: DataKeys::new(kms, record.volume_id, options.key_ttl),
             root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
@@ -171,6 +181,7 @@ impl<B: Backing> Volume<B> {
             read_only: options.read_only,
             lock: Mutex::new(lock),
             cut_off: Mutex::new(None),
+            moves: super::moves::Moves::default(),
             process: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
@@ -207,6 +218,7 @@ impl<B: Backing> Volume<B> {
         let Some(lock) = self.lock.lock().take() else {
             return Ok(());
         };
+        self.settle_ctimes();
         self.backing.sync_all()?;
         if self.strict.load(Ordering::Relaxed) {
             let control = Control::open(&self.backing, &self.root.dir)?;

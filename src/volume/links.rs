@@ -45,7 +45,9 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::IsDirectory);
         };
         self.make_entry(parent, name, |dir, entry| {
-            Ok(self.backing.link(&from_dir.dir, &from, &dir.dir, entry)?)
+            self.backing.link(&from_dir.dir, &from, &dir.dir, entry)?;
+            self.moves.note(dir, entry);
+            Ok(())
         })
     }
 

@@ -88,7 +88,7 @@ impl<B: Backing> Volume<B> {
             blksize: stat.blksize,
             atime: stat.atime,
             mtime: stat.mtime,
-            ctime: stat.ctime,
+            ctime: self.ctimes.shown(&self.backing, stat),
         })
     }
 

@@ -9,6 +9,7 @@
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
 
 mod attributes;
+mod ctimes;
 mod dirs;
 mod error;
 mod header_io;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod links;
 mod listing;
 mod lookup;
+mod moves;
 mod namespace;
 mod nodes;
 mod open_file;
@@ -43,6 +45,7 @@ use parking_lot::{Mutex, RwLock};
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use lifecycle::{CreateOptions, OpenOptions};
+pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
 pub use rewrap::Rewrapped;
 pub use status::VolumeStatus;
@@ -80,7 +83,7 @@ pub struct Volume<B: Backing> {
     root_ino: u64,
     device: u64,
     record: VolumeRecord,
-    secrets: VolumeSecrets,
+    secrets: Arc<VolumeSecrets>,
     /// The CMK of new files; changes when the volume moves to another.
     current_cmk: Mutex<KeyId>,
     names: Names,
@@ -99,6 +102,8 @@ pub struct Volume<B: Backing> {
     /// What of this volume is locked, for as long as it is open.
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
+    moves: moves::Moves<B>,
+    ctimes: ctimes::Ctimes<B>,
     generation: AtomicU64,
 }
 

@@ -1,5 +1,7 @@
 //! Making and removing names.
 
+use std::sync::Arc;
+
 use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
@@ -44,7 +46,7 @@ impl<B: Backing> Volume<B> {
         &self,
         parent: NodeId,
         name: &[u8],
-        make: impl FnOnce(&DirState<B>, &EntryName) -> Result<()>,
+        make: impl FnOnce(&Arc<DirState<B>>, &EntryName) -> Result<()>,
     ) -> Result<Attr> {
         self.check_writable()?;
         let _names = self.namespace.read();

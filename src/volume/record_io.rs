@@ -5,6 +5,7 @@
 //! .envelopefs/lock                 held (flock) while the volume is open for writing; says by whom
 //! .envelopefs/mark                 "clean" or "in use", authenticated
 //! .envelopefs/targets/             symlink targets too long for a symlink below
+//! .envelopefs/ctimes, ctimes.log   change times of rewrapped files, see `ctimes`
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};

@@ -84,6 +84,10 @@ impl<B: Backing> Volume<B> {
             }
         }
         self.nodes.rename(self.node_id(moved.ino), names.0, names.1);
+        self.moves.note(&to_dir, &to_name.entry);
+        if how == Rename::Exchange {
+            self.moves.note(&from_dir, &from_name.entry);
+        }
         Ok(())
     }
 

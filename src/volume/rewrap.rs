@@ -4,25 +4,30 @@ use std::io::{IoSlice, IoSliceMut};
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::header_io::slots;
 use super::keys::{is_current, key_of};
+use super::open_file::OpenFile;
 use crate::backing::{At, Backing, EntryName, OpenFile as How, SetTime, Stat};
-use crate::format::{HEADER_LEN, KeyRole, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, WrappedKey};
+use crate::format::{HEADER_LEN, KeyRole, SLOT_A_AT, SLOT_B_AT, StaticPart, WrappedKey};
 use crate::kms::KeyId;
 
 /// What became of a file's wrapped key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rewrapped {
     /// The file is empty and has no key.
     NoKey,
     /// It is under the current material of that CMK already.
-    Already,
-    /// It was wrapped anew; in a dry run: it would be.
-    Done,
+    Already(Vec<WrappedKey>),
+    /// It was wrapped anew; these are the wrapped keys that it had before.
+    Done(Vec<WrappedKey>),
 }
 
 impl<B: Backing> Volume<B> {
-    /// The wrapped keys of a cipher file's newest slot, as they stand there, unauthenticated.
-    /// None for an empty file.
+    /// The wrapped keys of a cipher file's newest slot, as they stand there, unauthenticated: what
+    /// a census counts. None for an empty file.
+    ///
+    /// # Errors
+    /// [`VolumeError::Damaged`] when there is no header.
     pub fn wrapped_keys(&self, dir: &B::Dir, name: &EntryName) -> Result<Option<Vec<WrappedKey>>> {
         let file = self.backing.open_file(dir, name, How::READ)?;
         let mut header = [0; HEADER_LEN];
@@ -34,52 +39,17 @@ impl<B: Backing> Volume<B> {
         }
         StaticPart::parse(&header[..read])
             .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        [SLOT_A_AT, SLOT_B_AT]
-            .into_iter()
-            .filter_map(|at| Slot::parse(header.get(at..)?).ok().flatten())
-            .max_by_key(|slot| slot.generation)
-            .map(|slot| Some(slot.keys))
-            .ok_or_else(|| VolumeError::damaged(name.to_string(), "no envelope slot"))
+        match slots(&header[..read]).into_iter().next() {
+            Some((_, slot)) => Ok(Some(slot.keys)),
+            None => Err(VolumeError::damaged(name.to_string(), "no envelope slot")),
+        }
     }
 
-    /// Wraps a file's data key anew under the current material of `to`, unless it is already.
+    /// Whether wrapped keys are all under the current material of `to`: no rewrap is needed.
     ///
-    /// Writes the slot that is not in use, so that a torn write leaves the other. The content, the
-    /// size and the times stay. Not durable by itself: whoever rewraps many files syncs once.
-    pub fn rewrap_file(
-        &self,
-        dir: &B::Dir,
-        name: &EntryName,
-        stat: &Stat,
-        to: &KeyId,
-        dry_run: bool,
-    ) -> Result<Rewrapped> {
-        let file = self.backing.open_file(dir, name, How::READ)?;
-        let mut header = [0; HEADER_LEN];
-        let read = self
-            .backing
-            .read_at(&file, &mut [IoSliceMut::new(&mut header)], 0)?;
-        if read == 0 {
-            return Ok(Rewrapped::NoKey);
-        }
-        let static_part = StaticPart::parse(&header[..read])
-            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        // The authentic slot says what is current: a torn one may look newer.
-        let found = self.find_slot(&header, &static_part, &|| name.to_string())?;
-        if self.all_current(&found.slot.keys, to)? {
-            return Ok(Rewrapped::Already);
-        }
-        if dry_run {
-            return Ok(Rewrapped::Done);
-        }
-        self.check_writable()?;
-        let file = self.acquire_at(dir, name, stat, true)?;
-        let result = self.rewrap_open(&file, name, to);
-        self.files.give_back(file.node);
-        result
-    }
-
-    fn all_current(&self, keys: &[WrappedKey], to: &KeyId) -> Result<bool> {
+    /// # Errors
+    /// [`VolumeError::Key`] when there is no key `to`.
+    pub fn all_current(&self, keys: &[WrappedKey], to: &KeyId) -> Result<bool> {
         for key in keys {
             if key.role == KeyRole::Current && !is_current(self.keys.kms(), &key.blob, to)? {
                 return Ok(false);
@@ -88,22 +58,46 @@ impl<B: Backing> Volume<B> {
         Ok(true)
     }
 
-    fn rewrap_open(
+    /// Wraps a file's data key anew under the current material of `to`, unless it is already.
+    ///
+    /// Writes the slot that is not in use, so that a torn write leaves the other. The content, the
+    /// size and mtime stay. Not durable by itself: whoever rewraps many files syncs once.
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`] when the key manager can't unwrap the data key or refuses `to`;
+    /// [`VolumeError::Damaged`]; what the cipher directory says. The file is then as it was.
+    pub fn rewrap_file(
         &self,
-        file: &super::open_file::OpenFile<B>,
+        dir: &B::Dir,
         name: &EntryName,
+        stat: &Stat,
         to: &KeyId,
     ) -> Result<Rewrapped> {
+        self.check_writable()?;
+        // By way of the table of open files: whoever opens it meanwhile shares its lock.
+        let file = self.acquire_at(dir, name, stat, true)?;
+        let result = self.rewrap_open(&file, name, to);
+        self.files.give_back(file.node);
+        result
+    }
+
+    fn rewrap_open(&self, file: &OpenFile<B>, name: &EntryName, to: &KeyId) -> Result<Rewrapped> {
         let mut core = file.core.write();
         let Some(head) = &mut core.head else {
             return Ok(Rewrapped::NoKey);
         };
-        let times = self.backing.stat_file(file.file())?;
         let mut header = [0; HEADER_LEN];
         self.backing
             .read_at(file.file(), &mut [IoSliceMut::new(&mut header)], 0)?;
-        let found = self.find_slot(&header, &head.static_part, &|| name.to_string())?;
-        let mut slot = found.slot;
+        // The authentic slot says what is current: a torn one may look newer.
+        let (at, mut slot) = slots(&header)
+            .into_iter()
+            .find(|(at, _)| self.is_authentic(&header, *at, &head.static_part, &head.unwrapped))
+            .ok_or_else(|| VolumeError::damaged(name.to_string(), "no slot is authentic"))?;
+        if self.all_current(&slot.keys, to)? {
+            return Ok(Rewrapped::Already(slot.keys));
+        }
+        let before = slot.keys.clone();
         for key in &mut slot.keys {
             if !is_current(self.keys.kms(), &key.blob, to)? {
                 key.blob = self.keys.rewrap(&head.static_part.file_id, &key.blob, to)?;
@@ -120,21 +114,35 @@ impl<B: Backing> Volume<B> {
                 &head.static_part.encode(),
             )
             .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        let other = if found.at == SLOT_A_AT {
+        let other = if at == SLOT_A_AT {
             SLOT_B_AT
         } else {
             SLOT_A_AT
         };
+        let old = self.backing.stat_file(file.file())?;
+        let shown = self.ctimes.shown(&self.backing, &old);
         self.backing
             .write_at(file.file(), &mut [IoSlice::new(&bytes)], other as u64)?;
-        self.backing.set_times(
-            At::File(file.file()),
-            SetTime::Omit,
-            SetTime::At(times.mtime),
-        )?;
-        let wrapped: Vec<&WrappedKey> = slot.current().collect();
-        head.unwrapped = self.keys.unwrap(&head.static_part.file_id, &wrapped)?;
-        Ok(Rewrapped::Done)
+        self.backing
+            .set_times(At::File(file.file()), SetTime::Omit, SetTime::At(old.mtime))?;
+        head.unwrapped.gate = self.keys.gate(to);
+        let after = self.backing.stat_file(file.file())?;
+        if let Err(error) = self
+            .ctimes
+            .keep(&self.backing, &self.root.dir, shown, &after)
+        {
+            // The file is rewrapped; a backup tool will look at it again, no more.
+            tracing::warn!(file = %name, %error, "its change time could not be kept");
+        }
+        Ok(Rewrapped::Done(before))
+    }
+
+    /// Brings the kept change times in order, when many files were rewrapped. Failing costs no more
+    /// than that they are looked for in two places.
+    pub fn settle_ctimes(&self) {
+        if let Err(error) = self.ctimes.settle(&self.backing, &self.root.dir) {
+            tracing::warn!(%error, "kept change times are not in order");
+        }
     }
 
     /// The CMK that a wrapped key names.

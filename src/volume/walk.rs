@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
+
 use super::Volume;
 use super::dirs::DirState;
-use super::error::Result;
+use super::error::{Result, VolumeError};
+use super::moves::Moved;
 use super::types::NodeId;
 use crate::backing::{Backing, EntryName, Kind, Stat};
 use crate::names::Class;
+
+/// Names of one directory that are one piece of work. A large directory is shared by all threads.
+const BATCH: usize = 256;
+/// Batches that wait for a thread, for each thread: bounds the memory of a walk over a directory
+/// of any size.
+const WAITING: usize = 4;
 
 /// One entry of the volume.
 pub struct Visit<'a, B: Backing> {
@@ -28,59 +37,328 @@ pub struct Visit<'a, B: Backing> {
 pub enum Met<'a, B: Backing> {
     /// An entry.
     Entry(Visit<'a, B>),
-    /// Something that can't be looked at, and why.
-    Unreadable(&'a [u8], super::VolumeError),
+    /// Something that can't be looked at, and why: also what was removed since it was listed
+    /// ([`VolumeError::NotFound`]).
+    Unreadable(&'a [u8], VolumeError),
 }
 
-struct Pending<B: Backing> {
+/// What is done with each thing that is met, on any of the threads.
+type Visitor<'a, B> = dyn Fn(Met<'_, B>) -> Result<()> + Sync + 'a;
+
+/// A directory that is not open yet.
+struct Closed<B: Backing> {
     parent: Arc<DirState<B>>,
     stored: EntryName,
     path: Vec<u8>,
     node: NodeId,
 }
 
+/// A piece of the walk.
+enum Work<B: Backing> {
+    /// A directory to open and to list.
+    Dir(Box<Closed<B>>),
+    /// Some entries of an open directory.
+    Batch {
+        dir: Arc<DirState<B>>,
+        path: Arc<[u8]>,
+        names: Vec<EntryName>,
+    },
+}
+
+/// The work that is known and not begun, the newest first: so a walk goes deep before it goes
+/// wide, and little waits.
+struct Queue<B: Backing> {
+    state: Mutex<State<B>>,
+    changed: Condvar,
+    batches_most: usize,
+}
+
+struct State<B: Backing> {
+    waiting: Vec<Work<B>>,
+    batches: usize,
+    /// Threads that may still add work.
+    busy: usize,
+    failed: Option<VolumeError>,
+}
+
+impl<B: Backing> Queue<B> {
+    fn new(threads: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                batches: 0,
+                busy: 0,
+                failed: None,
+            }),
+            changed: Condvar::new(),
+            batches_most: if threads > 1 { threads * WAITING } else { 0 },
+        }
+    }
+
+    fn add(&self, work: Work<B>) {
+        self.state.lock().waiting.push(work);
+        self.changed.notify_one();
+    }
+
+    /// Adds a batch unless enough of them wait: then it is given back, to be done here.
+    fn offer(&self, work: Work<B>) -> Option<Work<B>> {
+        let mut state = self.state.lock();
+        if state.batches >= self.batches_most {
+            return Some(work);
+        }
+        state.batches += 1;
+        state.waiting.push(work);
+        drop(state);
+        self.changed.notify_one();
+        None
+    }
+
+    /// The next piece of work; None when there is none and will be none.
+    fn take(&self) -> Option<Work<B>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.failed.is_some() {
+                return None;
+            }
+            if let Some(work) = state.waiting.pop() {
+                if matches!(work, Work::Batch { .. }) {
+                    state.batches -= 1;
+                }
+                state.busy += 1;
+                return Some(work);
+            }
+            if state.busy == 0 {
+                return None;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn done(&self, result: Result<()>) {
+        let mut state = self.state.lock();
+        state.busy -= 1;
+        if let Err(error) = result {
+            state.failed.get_or_insert(error);
+        }
+        if state.failed.is_some() || (state.busy == 0 && state.waiting.is_empty()) {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// A piece of work under way. Dropped by a panic in `visit` too, or the other threads would wait
+/// for its end for ever.
+struct Busy<'a, B: Backing> {
+    queue: &'a Queue<B>,
+    result: Result<()>,
+}
+
+impl<'a, B: Backing> Busy<'a, B> {
+    fn new(queue: &'a Queue<B>) -> Self {
+        Self {
+            queue,
+            result: Ok(()),
+        }
+    }
+}
+
+impl<B: Backing> Drop for Busy<'_, B> {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Ok(()));
+        self.queue.done(result);
+    }
+}
+
 impl<B: Backing> Volume<B> {
-    /// Visits every entry of the volume but its own control files, each directory before what is in it.
+    /// Visits every entry of the volume but its own control files, each directory before what is
+    /// in it, on the calling thread.
     ///
     /// # Errors
     /// What `visit` returns; and when the root can't be read.
-    pub fn walk(&self, visit: &mut dyn FnMut(Met<'_, B>) -> Result<()>) -> Result<()> {
-        let mut pending = Vec::new();
-        self.walk_dir(&self.root, b"", &mut pending, visit)?;
-        while let Some(next) = pending.pop() {
-            match self.open_dir(next.node, &next.parent, &next.stored) {
-                Ok(dir) => {
-                    let dir = Arc::new(dir);
-                    if let Err(error) = self.walk_dir(&dir, &next.path, &mut pending, visit) {
-                        visit(Met::Unreadable(&next.path, error))?;
-                    }
-                }
-                Err(error) => visit(Met::Unreadable(&next.path, error))?,
-            }
-        }
-        Ok(())
+    pub fn walk(&self, visit: &mut (dyn FnMut(Met<'_, B>) -> Result<()> + Send)) -> Result<()> {
+        let visit = Mutex::new(visit);
+        self.walk_parallel(1, &|met| visit.lock()(met))
     }
 
-    fn walk_dir(
+    /// As [`Volume::walk`], on several threads: `visit` is called on any of them. What it changes
+    /// must not be names in the directory that it is called for.
+    ///
+    /// # Errors
+    /// The first that `visit` returned, which ends the walk; and when the root can't be read.
+    pub fn walk_parallel(&self, threads: usize, visit: &Visitor<'_, B>) -> Result<()> {
+        self.work(threads, visit, |queue| {
+            self.list_dir(&self.root, Arc::from(&b""[..]), queue, visit)
+        })
+    }
+
+    /// Visits what is at some places, and everything below.
+    pub(super) fn walk_places(
+        &self,
+        places: Vec<Moved<B>>,
+        threads: usize,
+        visit: &Visitor<'_, B>,
+    ) -> Result<()> {
+        self.work(threads, visit, |queue| {
+            for Moved { dir, name } in places {
+                self.visit_names(&dir, b"(moved)", vec![name], queue, visit)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does the work that `begin` adds to the queue, and all that comes of it.
+    fn work(
+        &self,
+        threads: usize,
+        visit: &Visitor<'_, B>,
+        begin: impl FnOnce(&Queue<B>) -> Result<()>,
+    ) -> Result<()> {
+        let queue = Queue::new(threads);
+        queue.state.lock().busy = 1;
+        let worker = || {
+            while let Some(work) = queue.take() {
+                let mut busy = Busy::new(&queue);
+                busy.result = self.do_work(work, &queue, visit);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(worker);
+            }
+            let mut busy = Busy::new(&queue);
+            busy.result = begin(&queue);
+            drop(busy);
+            worker();
+        });
+        queue.state.into_inner().failed.map_or(Ok(()), Err)
+    }
+
+    /// How many regular files there are, by their names alone: for a progress bar. A directory
+    /// that can't be read counts as empty.
+    ///
+    /// # Errors
+    /// When the root can't be read.
+    pub fn count_files(&self) -> Result<u64> {
+        let mut files = 0;
+        let mut waiting = Vec::new();
+        self.count_in(&self.root, &mut files, &mut waiting)?;
+        while let Some((parent, stored)) = waiting.pop() {
+            // Its number and its id don't matter here.
+            if let Ok(dir) = self.open_dir(NodeId::ROOT, &parent, &stored) {
+                drop(parent);
+                let _ = self.count_in(&Arc::new(dir), &mut files, &mut waiting);
+            }
+        }
+        Ok(files)
+    }
+
+    fn count_in(
         &self,
         dir: &Arc<DirState<B>>,
-        path: &[u8],
-        pending: &mut Vec<Pending<B>>,
-        visit: &mut dyn FnMut(Met<'_, B>) -> Result<()>,
+        files: &mut u64,
+        waiting: &mut Vec<(Arc<DirState<B>>, EntryName)>,
     ) -> Result<()> {
-        // Names first: what is visited may be changed by the visit.
-        let mut stored_names = Vec::new();
         let mut listing = self.backing.list(&dir.dir)?;
         self.backing.next_entries(&mut listing, 0, &mut |raw| {
-            if !matches!(raw.name, b"." | b"..")
-                && !matches!(self.names.classify(raw.name), Class::Reserved)
+            if matches!(raw.name, b"." | b"..")
+                || matches!(self.names.classify(raw.name), Class::Reserved)
             {
-                stored_names.extend(EntryName::new(raw.name));
+                return true;
+            }
+            match raw.kind {
+                Some(Kind::File) => *files += 1,
+                Some(Kind::Dir) | None => {
+                    waiting.extend(EntryName::new(raw.name).map(|name| (Arc::clone(dir), name)));
+                }
+                Some(_) => {}
             }
             true
         })?;
-        drop(listing);
-        for stored in stored_names {
+        Ok(())
+    }
+
+    fn do_work(&self, work: Work<B>, queue: &Queue<B>, visit: &Visitor<'_, B>) -> Result<()> {
+        match work {
+            Work::Dir(closed) => {
+                let Closed {
+                    parent,
+                    stored,
+                    path,
+                    node,
+                } = *closed;
+                let opened = self.open_dir(node, &parent, &stored);
+                drop(parent);
+                match opened {
+                    Ok(dir) => self.list_dir(&Arc::new(dir), path.into(), queue, visit),
+                    Err(error) => visit(Met::Unreadable(&path, error)),
+                }
+            }
+            Work::Batch { dir, path, names } => self.visit_names(&dir, &path, names, queue, visit),
+        }
+    }
+
+    /// Hands out the entries of a directory in batches. Not being able to list it is told to
+    /// `visit`; at the root it is an error.
+    fn list_dir(
+        &self,
+        dir: &Arc<DirState<B>>,
+        path: Arc<[u8]>,
+        queue: &Queue<B>,
+        visit: &Visitor<'_, B>,
+    ) -> Result<()> {
+        let unreadable = |error: VolumeError| {
+            if path.is_empty() {
+                Err(error)
+            } else {
+                visit(Met::Unreadable(&path, error))
+            }
+        };
+        let mut listing = match self.backing.list(&dir.dir) {
+            Ok(listing) => listing,
+            Err(error) => return unreadable(error.into()),
+        };
+        let mut from = 0;
+        loop {
+            let mut names = Vec::new();
+            let mut end = true;
+            let listed = self.backing.next_entries(&mut listing, from, &mut |raw| {
+                if names.len() == BATCH {
+                    end = false;
+                    return false;
+                }
+                from = raw.next;
+                if !matches!(raw.name, b"." | b"..")
+                    && !matches!(self.names.classify(raw.name), Class::Reserved)
+                {
+                    names.extend(EntryName::new(raw.name));
+                }
+                true
+            });
+            if let Err(error) = listed {
+                return unreadable(error.into());
+            }
+            let (dir, path) = (Arc::clone(dir), Arc::clone(&path));
+            if let Some(Work::Batch { dir, path, names }) =
+                queue.offer(Work::Batch { dir, path, names })
+            {
+                self.visit_names(&dir, &path, names, queue, visit)?;
+            }
+            if end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_names(
+        &self,
+        dir: &Arc<DirState<B>>,
+        path: &[u8],
+        names: Vec<EntryName>,
+        queue: &Queue<B>,
+        visit: &Visitor<'_, B>,
+    ) -> Result<()> {
+        for stored in names {
             let decoded = self.decode_entry(dir, stored.as_bytes());
             let hidden = decoded.is_none();
             let mut full = path.to_vec();
@@ -94,28 +372,25 @@ impl<B: Backing> Volume<B> {
             }
             let stat = match self.stat_entry(dir, &stored) {
                 Ok(stat) => stat,
-                Err(super::VolumeError::NotFound) => continue,
                 Err(error) => {
                     visit(Met::Unreadable(&full, error))?;
                     continue;
                 }
             };
-            let entry = Visit {
+            visit(Met::Entry(Visit {
                 dir: &dir.dir,
                 stored: &stored,
                 path: &full,
                 hidden,
                 stat,
-            };
-            visit(Met::Entry(entry))?;
+            }))?;
             if stat.kind() == Some(Kind::Dir) {
-                let node = self.node_id(stat.ino);
-                pending.push(Pending {
+                queue.add(Work::Dir(Box::new(Closed {
                     parent: Arc::clone(dir),
+                    node: self.node_id(stat.ino),
                     stored,
                     path: full,
-                    node,
-                });
+                })));
             }
         }
         Ok(())

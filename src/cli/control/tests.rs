@@ -9,8 +9,17 @@ fn requests_have_a_settled_form() {
             Request::Rewrap {
                 to_key: Some("alias/x".into()),
                 dry_run: true,
+                max_rate: None,
             },
             r#"{"op":"rewrap","to_key":"alias/x","dry_run":true}"#,
+        ),
+        (
+            Request::Rewrap {
+                to_key: None,
+                dry_run: false,
+                max_rate: NonZeroU32::new(5),
+            },
+            r#"{"op":"rewrap","to_key":null,"dry_run":false,"max_rate":5}"#,
         ),
         (Request::Job, r#"{"op":"job"}"#),
         (
@@ -25,6 +34,7 @@ fn requests_have_a_settled_form() {
     let short = Request::Rewrap {
         to_key: None,
         dry_run: false,
+        max_rate: None,
     };
     assert_eq!(
         serde_json::from_str::<Request>(r#"{"op":"rewrap"}"#).unwrap(),

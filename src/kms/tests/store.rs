@@ -250,7 +250,8 @@ fn damaged_and_foreign_databases_are_refused() {
     let id = fixture.key();
     let sql = fixture.kms.store.connect().unwrap();
     sql.execute(
-        "UPDATE materials SET sealed = CAST(substr(sealed, 1, 59) || x'00' AS BLOB)",
+        "UPDATE materials SET sealed = CAST(substr(sealed, 1, 59) ||
+         CASE substr(sealed, 60) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)",
         [],
     )
     .unwrap();
