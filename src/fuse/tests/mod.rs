@@ -4,6 +4,7 @@ mod attributes;
 mod files;
 mod mounting;
 mod names;
+mod transports;
 mod units;
 
 use std::fs;
@@ -29,7 +30,7 @@ const SOMEBODY: u32 = 12_345;
 const ELSE: u32 = 23_456;
 
 /// The one place that makes the volume under test, of an empty directory.
-fn volume(cipher: &Path) -> Arc<Volume<Os>> {
+pub(super) fn volume(cipher: &Path) -> Arc<Volume<Os>> {
     open_volume(cipher, false)
 }
 

@@ -318,3 +318,6 @@ fn set_attr(args: &mut Fields<'_>) -> Option<(Option<HandleId>, SetAttr)> {
     };
     Some((has(fattr::FH).then_some(file), set))
 }
+
+#[cfg(test)]
+mod tests;
