@@ -133,13 +133,8 @@ impl<B: Backing> Rings<B> {
     pub(super) fn run(self) -> io::Result<()> {
         let mut first = Ok(());
         for thread in self.threads {
-            let result = thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread ended by a panic")));
-            if let Err(error) = result {
-                error!(%error, "a thread of the mount ended early");
-                first = first.and(Err(error));
-            }
+            let panicked = |_| Err(io::Error::other("a thread ended by a panic"));
+            first = first.and(thread.join().unwrap_or_else(panicked));
         }
         self.shared.ops.finish();
         first
@@ -200,5 +195,7 @@ fn run<B: Backing>(
     };
     let _ = ready.send(Ok(()));
     drop(ready);
-    worker::serve(&mut ring, &shared.ops, plan.cpu)
+    worker::serve(&mut ring, &shared.ops, plan.cpu).inspect_err(|error| {
+        error!(queues = ?plan.queues, %error, "a thread of the mount ended early");
+    })
 }

@@ -135,8 +135,12 @@ impl Ring {
             }
             match self.uring.submit_and_wait(1) {
                 Ok(_) => {}
-                // A signal; a completion that has to be taken first.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => {}
+                // A signal; completions that have to be taken first; memory is short for a moment.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }
