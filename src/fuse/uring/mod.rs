@@ -11,9 +11,10 @@
 //! belongs to a thread that waits too. A thread that is held up (by a disk, by a key manager) holds
 //! up nobody while its queue has other threads.
 //!
-//! Own code on the crate `io-uring`, which is the system calls and little more. The crates for FUSE
-//! over io_uring have sessions of their own (fractal-fuse: asynchronous, on its own runtime), with
-//! another INIT and a copy of each payload.
+//! Own code on the crate `io-uring`, which is the system calls and little more. fractal-fuse 0.6.1
+//! works in place too, but it answers no IOCTL (the control calls need it), runs all entries of a
+//! queue as futures on one thread (an operation that blocks holds them all up), and has all buffers
+//! in memory from the start: 256 of the largest request for each queue, if not told otherwise.
 
 mod answer;
 mod codec;
