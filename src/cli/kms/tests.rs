@@ -552,6 +552,9 @@ fn usage_is_checked_before_the_keystore_is_opened() {
         &["kms", "describe-key"],
         &["kms", "list-keys", "--limit", "x"],
     ] {
-        assert!(Line::try_parse_from(args).is_err());
+        if let Ok(line) = Line::try_parse_from(args) {
+            let error = run(line.command, &|| panic!("opened")).unwrap_err();
+            assert_eq!(exit::of(&error), Exit::AwsUsage, "{args:?}");
+        }
     }
 }

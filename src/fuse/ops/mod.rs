@@ -127,16 +127,21 @@ impl<B: Backing> Ops<B> {
         }
     }
 
-    /// A control call, or ENOTTY for any other ioctl.
+    /// A control call, or ENOTTY for any other ioctl. The caller takes up to `room` bytes.
     pub(super) fn ioctl(
         &self,
         caller: &Caller,
         command: u32,
         input: &[u8],
+        room: u32,
     ) -> Result<Vec<u8>, Errno> {
         // Whoever watches the status of a mount must not keep it from being idle.
         contain("ioctl", || {
-            control::answer(self.control.as_deref(), caller.uid, command, input)
+            let answer = control::answer(self.control.as_deref(), caller.uid, command, input)?;
+            if answer.len() > room as usize {
+                return Err(Errno::INVAL);
+            }
+            Ok(answer)
         })
     }
 }
