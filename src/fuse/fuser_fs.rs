@@ -62,7 +62,7 @@ impl<B: Backing> FuserFs<B> {
 
     fn attr(&self, reply: ReplyAttr, result: Result<Attr, Errno>) {
         match result {
-            Ok(attr) => reply.attr(&self.ops.lifetime(), &file_attr(&attr)),
+            Ok(attr) => reply.attr(&self.ops.lifetime_of(&attr), &file_attr(&attr)),
             Err(error) => reply.error(errno(error)),
         }
     }

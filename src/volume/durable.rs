@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Volume;
-use super::error::Result;
+use super::error::{Result, VolumeError};
 use super::journal::ring::Room;
 use super::journal::write_back::seal_state;
 use super::open_file::OpenFile;
@@ -98,8 +98,12 @@ impl<B: Backing> Volume<B> {
         for child in young {
             let parent = self.nodes.get(child).and_then(|child| child.location());
             if parent.is_some_and(|(parent, _)| parent == node) {
-                let dir = self.dir(child)?;
-                self.backing.sync_dir(&dir.dir)?;
+                match self.dir(child) {
+                    Ok(dir) => self.backing.sync_dir(&dir.dir)?,
+                    // Removed, or moved away, just now.
+                    Err(VolumeError::Stale) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         self.sync_above(node)?;

@@ -19,7 +19,7 @@ use super::control::{self, Control};
 use super::errno::Errno;
 use super::options::{MountOptions, Overrides};
 use super::panics::contain;
-use crate::volume::{Attr, Backing, Caller, HandleId, Volume};
+use crate::volume::{Attr, Backing, Caller, HandleId, Kind, Volume};
 
 pub(super) use files::Opened;
 pub(super) use xattrs::XattrAnswer;
@@ -96,6 +96,15 @@ impl<B: Backing> Ops<B> {
     /// How long the kernel may remember a name or attributes.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
+    }
+
+    /// How long it may remember the attributes that it asked for.
+    pub(super) fn lifetime_of(&self, attr: &Attr) -> Duration {
+        if attr.kind == Kind::File && self.volume.is_settling(attr.ino) {
+            self.lifetime.min(Duration::from_secs(1))
+        } else {
+            self.lifetime
+        }
     }
 
     /// Whether the kernel may remember that a name is not there, and what a directory lists.

@@ -64,7 +64,7 @@ impl Answer {
             Self::Empty => {}
             Self::Entry(attr) => out.entry(&attr, lifetime),
             Self::NoEntry => out.no_entry(lifetime),
-            Self::Attributes(attr) => out.attributes(&attr, lifetime),
+            Self::Attributes(attr) => out.attributes(&attr, ops.lifetime_of(&attr)),
             Self::Created(attr, opened) => {
                 out.entry(&attr, lifetime);
                 out.opened(opened.handle.0, open_flags(opened));
