@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Volume;
+use super::dirs::DirState;
 use super::error::{Result, VolumeError};
 use super::journal::ring::Room;
 use super::journal::write_back::seal_state;
-use super::open_file::OpenFile;
+use super::open_file::{Core, OpenFile};
 use super::types::{HandleId, NodeId};
 use crate::backing::Backing;
 
@@ -30,14 +31,15 @@ impl<B: Backing> Volume<B> {
         }
         // What goes home from now on is not covered by this sync, so it is promised before: who
         // overwrites it meanwhile does so in the journal.
-        let (dirty, meta, size, id) = {
+        let (dirty, meta, extent) = {
             let mut core = file.core.write();
+            self.at_rest(file, &core)?;
             let dirty = file.home_dirty.swap(false, Ordering::AcqRel);
             let meta = !data_only && file.meta_dirty.swap(false, Ordering::AcqRel);
             if dirty {
                 core.promise();
             }
-            (dirty, meta, core.layout.size(), core.file_id())
+            (dirty, meta, core.extent())
         };
         if (dirty || meta)
             && let Err(error) = self.backing.sync_file(file.file(), data_only)
@@ -48,20 +50,13 @@ impl<B: Backing> Volume<B> {
         }
         if dirty {
             let mut core = file.core.write();
-            if file.open_cut.load(Ordering::Acquire)
-                && file.overlay.is_empty()
-                && file.old.lock().is_none()
-                && let Some(id) = core.file_id()
-            {
-                self.engine()?.close_matter(file, &id)?;
-            }
             let lags = core
                 .head
                 .as_ref()
-                .is_some_and(|head| head.home_size != size || head.state.epoch != 0);
-            if lags && core.file_id() == id && file.overlay.is_empty() && !self.read_only {
+                .is_some_and(|head| head.home_size != extent.size || head.state.epoch != 0);
+            if core.is_durable(&extent) && lags && file.overlay.is_empty() && !self.read_only {
                 // Not promised itself: without it, what authenticates is kept.
-                if let Err(error) = seal_state(&*self.backing, file, &mut core, size) {
+                if let Err(error) = seal_state(&*self.backing, file, &mut core, extent.size) {
                     tracing::debug!(%error, "sealing a size");
                 }
             }
@@ -71,6 +66,14 @@ impl<B: Backing> Volume<B> {
             self.engine()?.journal.sync(&self.backing, sequence)?;
         }
         Ok(())
+    }
+
+    /// Closes what stayed open of a file when a step failed, before anything else is done to it.
+    pub(super) fn at_rest(&self, file: &OpenFile<B>, core: &Core) -> Result<()> {
+        match &self.engine {
+            Some(engine) => Ok(engine.at_rest(file, core)?),
+            None => Ok(()),
+        }
     }
 
     /// Brings home what is in the journal, and frees it. The thread in the background does that
@@ -94,6 +97,9 @@ impl<B: Backing> Volume<B> {
     /// Makes a directory's entries durable, with the ids of new directories among them, and its
     /// own place.
     pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
+        let dir = self.dir(node)?;
+        self.sync_dir_and_above(node, &dir)?;
+        // Behind the way to them: a crash in between leaves none without its own id.
         let young: Vec<NodeId> = self.young.lock().iter().copied().collect();
         for child in young {
             let parent = self.nodes.get(child).and_then(|child| child.location());
@@ -106,8 +112,12 @@ impl<B: Backing> Volume<B> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Makes a directory's own place and entries durable.
+    pub(super) fn sync_dir_and_above(&self, node: NodeId, dir: &DirState<B>) -> Result<()> {
         self.sync_above(node)?;
-        let dir = self.dir(node)?;
         self.backing.sync_dir(&dir.dir)?;
         self.young.lock().remove(&node);
         Ok(())

@@ -110,6 +110,8 @@ impl<B: Backing> Volume<B> {
         if layout != Layout::Empty {
             *open.core.get_mut() = Core {
                 durable: layout.size(),
+                covered: layout.size(),
+                cuts: 0,
                 fresh: self.engine.is_none(),
                 layout,
                 head: Some(head),

@@ -162,8 +162,20 @@ pub(super) struct Core {
     pub(super) head: Option<Head>,
     /// Blocks that start below this many bytes may have been promised to someone.
     pub(super) durable: u64,
+    /// Up to here what is at home is known to be durable.
+    pub(super) covered: u64,
+    /// How often the file was cut.
+    pub(super) cuts: u64,
     /// The file is new: nothing of it was promised, and its state is written with its blocks.
     pub(super) fresh: bool,
+}
+
+/// What a sync that begins now makes durable of a file.
+pub(super) struct Extent {
+    /// In bytes.
+    pub(super) size: u64,
+    id: Option<FileId>,
+    cuts: u64,
 }
 
 impl Core {
@@ -173,6 +185,8 @@ impl Core {
             layout: Layout::Empty,
             head: None,
             durable: 0,
+            covered: 0,
+            cuts: 0,
             fresh: true,
         }
     }
@@ -197,6 +211,24 @@ impl Core {
         } else {
             self.durable.next_multiple_of(PAGE as u64)
         }
+    }
+
+    /// What a sync that begins now covers.
+    pub(super) fn extent(&self) -> Extent {
+        Extent {
+            size: self.layout.size(),
+            id: self.file_id(),
+            cuts: self.cuts,
+        }
+    }
+
+    /// That sync has succeeded; false when the file was cut since, so that it tells nothing.
+    pub(super) fn is_durable(&mut self, extent: &Extent) -> bool {
+        let same = self.file_id() == extent.id && self.cuts == extent.cuts;
+        if same {
+            self.covered = self.covered.max(extent.size);
+        }
+        same
     }
 
     /// The identity of its contents; None for an empty file.

@@ -67,7 +67,12 @@ impl<B: Backing> Volume<B> {
         }
         let result = self.overwrite(file, core, offset, promised, stored);
         if result.is_err() && core.layout.size() > stored {
-            self.cut_fresh(file, core, stored);
+            // Fresh blocks that were there before have their new bytes, at the length of old.
+            if stored > bound {
+                let _ = self.truncate_core(file, core, stored);
+            } else {
+                self.cut_fresh(file, core, stored);
+            }
         }
         result
     }
@@ -175,9 +180,10 @@ impl<B: Backing> Volume<B> {
         let mut pages = self.pages_of(file, &plan, false)?;
         self.reserve_holes(file, &plan, &pages)?;
         let mut state = head.state;
-        // What is below the bound is durable with this record.
+        // What is below the bound is durable with this record, when what is before the record is.
         state.size = head.home_size;
-        if plan.last.next().plain_start() >= bound {
+        let covered = core.covered.max(head.home_size);
+        if plan.first.plain_start() <= covered && plan.last.next().plain_start() >= bound {
             state.size = state.size.max(plan.new_size.min(bound));
         }
         let stated = (head.home_size, head.state.seals);
@@ -281,7 +287,7 @@ impl<B: Backing> Volume<B> {
         for (block, entry, len) in blocks {
             record.extent(block.data_at().0, &offer(entry, *len));
         }
-        let under_way = engine.under_way.read();
+        let under_way = engine.under_way.read_recursive();
         let appended = engine.journal.append(&self.backing, record)?;
         RECORD.set(appended.buffer);
         engine.nudge();
@@ -476,6 +482,7 @@ impl<B: Backing> Volume<B> {
             head.inline = plain;
         }
         core.durable = state.size;
+        core.covered = state.size;
         core.layout = Layout::Inline {
             len: state.size as usize,
         };
@@ -523,6 +530,7 @@ impl<B: Backing> Volume<B> {
         }
         core.layout = Layout::Blocks { size };
         core.durable = size;
+        core.covered = size;
         Ok(())
     }
 
@@ -567,6 +575,7 @@ impl<B: Backing> Volume<B> {
         }
         core.layout = Layout::Blocks { size: new };
         core.durable = new;
+        core.covered = new.min(core.covered);
         Ok(())
     }
 }

@@ -256,11 +256,11 @@ impl<B: Backing> Volume<B> {
             keys.open_block(block, entry, scratch).is_ok()
         };
         let offers = self.offers.get(&head.static_part.file_id);
-        if let Some((offered, len)) = offers.and_then(|offers| offers.get(&block))
-            && (1..=data.len()).contains(len)
-            && opens(offered, *len)
-        {
-            return Some((*offered, *len));
+        let offers = offers.and_then(|offers| offers.get(&block));
+        let fits =
+            |(entry, len): &&(Entry, usize)| (1..=data.len()).contains(len) && opens(entry, *len);
+        if let Some(fitting) = offers.and_then(|offers| offers.iter().rev().find(fits)) {
+            return Some(*fitting);
         }
         let zeros = data.iter().rev().take_while(|&&byte| byte == 0).count();
         // Ciphertext ends in zeros by chance, now and then.

@@ -60,6 +60,10 @@ impl<B: Backing> Volume<B> {
         if replaced.is_none() {
             self.put_sidecar(to.dir, to.stored)?;
         }
+        self.way_first(&from, &to)?;
+        if how == Rename::Exchange {
+            self.way_first(&to, &from)?;
+        }
         let result = self.rename_below(&from, &to, how, replaced.as_ref());
         if let Err(error) = result {
             if replaced.is_none() {
@@ -67,8 +71,17 @@ impl<B: Backing> Volume<B> {
             }
             return Err(error);
         }
-        if how != Rename::Exchange {
-            self.drop_sidecar(from.dir, from.stored);
+        if how != Rename::Exchange && from.stored.sidecar.is_some() {
+            // Nor under the old one without its full form. One that stays is harmless.
+            let gone = self.backing.sync_dir(&to_dir.dir).and_then(|()| {
+                if from.parent == to.parent {
+                    return Ok(());
+                }
+                self.backing.sync_dir(&from_dir.dir)
+            });
+            if gone.is_ok() {
+                self.drop_sidecar(from.dir, from.stored);
+            }
         }
 
         let names = (
@@ -78,7 +91,10 @@ impl<B: Backing> Volume<B> {
         if let Some(stat) = &replaced {
             let node = self.node_id(stat.ino);
             match (how, stat.kind()) {
-                (Rename::Exchange, _) => self.nodes.rename(node, names.1, names.0),
+                (Rename::Exchange, _) => {
+                    self.nodes.rename(node, names.1, names.0);
+                    self.meta_changed(node);
+                }
                 (_, Some(Kind::Dir)) => self.gone_dir(&Stat { nlink: 0, ..*stat }),
                 _ => self.nodes.unlink(node, to.parent, &to.stored.entry),
             }
@@ -92,6 +108,16 @@ impl<B: Backing> Volume<B> {
         self.moves.note(&to_dir, &to_name.entry);
         if how == Rename::Exchange {
             self.moves.note(&from_dir, &from_name.entry);
+        }
+        Ok(())
+    }
+
+    /// Makes durable what the new name needs to be read: its directory's id, and its full form when
+    /// it is long. What is durable under its old name must not come to light without these.
+    fn way_first(&self, from: &Side<'_, B>, to: &Side<'_, B>) -> Result<()> {
+        let needs = to.stored.sidecar.is_some() || from.parent != to.parent;
+        if needs && self.young.lock().contains(&to.parent) {
+            self.sync_dir_and_above(to.parent, to.dir)?;
         }
         Ok(())
     }

@@ -30,11 +30,19 @@ impl<B: Backing> Volume<B> {
             self.backing.truncate(file.file(), 0)?;
             *core = Core::empty();
             file.pages.cut(None);
-            file.overlay.clear();
+            if let Some(engine) = &self.engine
+                && (!file.overlay.is_empty() || file.open_cut.load(Ordering::Acquire))
+            {
+                file.overlay.emptied(file.sequence.load(Ordering::Acquire));
+                engine.queue(file);
+            }
+            *file.old.lock() = None;
             file.open_cut.store(false, Ordering::Release);
             file.unsealed.store(false, Ordering::Release);
             return Ok(());
         }
+        self.at_rest(file, core)?;
+        core.cuts += u64::from(size < core.layout.size());
         match core.layout {
             Layout::Empty | Layout::Inline { .. } if size <= INLINE_MAX as u64 => {
                 let mut plain = core
@@ -100,19 +108,19 @@ impl<B: Backing> Volume<B> {
         if size < core.fresh_from() {
             return self.grow_promised(file, core, new.get());
         }
-        self.stretch_last(file, core, size, new.get())?;
-        if BlockIndex::count_of(new.get()) > BlockIndex::count_of(size) {
-            self.mark_sparse(file, core)?;
-        }
-        let stretched = core.layout.size();
-        let below = self
-            .backing
-            .truncate(file.file(), Layout::cipher_size(new).0);
-        let result = below
-            .map_err(VolumeError::from)
-            .and_then(|()| self.set_size(file, core, new));
+        let steps = |core: &mut Core| {
+            self.stretch_last(file, core, size, new.get())?;
+            if BlockIndex::count_of(new.get()) > BlockIndex::count_of(size) {
+                self.mark_sparse(file, core)?;
+            }
+            self.backing
+                .truncate(file.file(), Layout::cipher_size(new).0)?;
+            self.set_size(file, core, new)
+        };
+        let result = steps(core);
         if result.is_err() {
             // Too large for the filesystem below, or worse: back to the old size.
+            let stretched = core.layout.size();
             let back = PlainOffset::new(stretched).map_err(VolumeError::range)?;
             let _ = self
                 .backing
@@ -278,6 +286,7 @@ impl<B: Backing> Volume<B> {
         if let Some(head) = &core.head {
             head.unwrapped.gate.check(&self.keys)?;
         }
+        self.at_rest(file, &core)?;
         let grows = matches!(mode, FallocateMode::Allocate | FallocateMode::ZeroRange);
         match mode {
             FallocateMode::Allocate | FallocateMode::AllocateKeepSize => {
@@ -414,9 +423,15 @@ impl<B: Backing> Volume<B> {
                     block = next;
                     continue; // their space goes back when they go home
                 }
-                let (at, entries) = page.span(place..upto);
-                self.backing
-                    .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
+                let write = |page: &EntryPage| {
+                    let (at, entries) = page.span(place..upto);
+                    self.backing
+                        .write_at(file.file(), &mut [IoSlice::new(entries)], at)
+                };
+                if let Err(error) = write(&page) {
+                    let _ = write(&old); // it may have been done in part
+                    return Err(error.into());
+                }
                 file.pages.put(Arc::new(page));
             } else if let Some(data) = self.next_data(file, next)? {
                 // Nothing here: go on where the filesystem below has data.

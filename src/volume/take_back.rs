@@ -3,6 +3,8 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
+use parking_lot::RwLockReadGuard;
+
 use super::Volume;
 use super::open_file::{Head, OpenFile};
 use super::write::Plan;
@@ -32,6 +34,7 @@ impl<B: Backing> Volume<B> {
                 continue;
             };
             let mut page = EntryPage::clone(&*old);
+            let mut under_way = Vec::new();
             for place in 0..group.blocks() {
                 let block = BlockIndex(group.first_block().0 + place as u64);
                 if block < plan.first || block > plan.last {
@@ -39,13 +42,13 @@ impl<B: Backing> Volume<B> {
                 }
                 let at = (block.0 - plan.first.0) as usize * PAGE;
                 let len = block.len_in(plan.new_size);
-                self.take_back_block(
+                under_way.extend(self.take_back_block(
                     file,
                     head,
                     (block, block.len_in(plan.old_size)),
                     (&mut page, new),
                     &cipher[at..at + len],
-                );
+                ));
             }
             // Only those of the write: others may have a newer form in the journal.
             let first = plan.first.max(group.first_block()).place().1;
@@ -75,7 +78,8 @@ impl<B: Backing> Volume<B> {
     }
 
     /// One block of a failed write, which had `old_len` bytes before: it keeps its old entry where
-    /// its old bytes are still there, else it gets an entry for the new ones.
+    /// its old bytes are still there, else it gets an entry for the new ones. What is returned is to
+    /// be held until the entries are written.
     fn take_back_block(
         &self,
         file: &OpenFile<B>,
@@ -83,11 +87,11 @@ impl<B: Backing> Volume<B> {
         (block, old_len): (BlockIndex, usize),
         (page, new): (&mut EntryPage, &EntryPage),
         cipher: &[u8],
-    ) {
+    ) -> Option<RwLockReadGuard<'_, ()>> {
         let (_, place) = block.place();
         let keys = &head.unwrapped.keys;
         let (Ok(Some(old)), Ok(Some(entry))) = (page.get(place), new.get(place)) else {
-            return; // it was a hole, and is one again
+            return None; // it was a hole, and is one again
         };
         let at = block.data_at().0;
         let mut raw = [0; PAGE];
@@ -96,27 +100,26 @@ impl<B: Backing> Volume<B> {
             .backing
             .read_at(file.file(), &mut [IoSliceMut::new(raw)], at);
         if !matches!(read, Ok(n) if n == old_len) {
-            return;
+            return None;
         }
         if raw == cipher {
             page.set(place, Some(&entry));
-            return;
+            return None;
         }
         if keys.open_block(block, &old, raw).is_ok() {
-            return;
+            return None;
         }
         // Torn, or written at its new length: the bytes of the write, at the old length.
         let mut plain = [0; PAGE];
         let plain = &mut plain[..cipher.len()];
         plain.copy_from_slice(cipher);
-        if keys.open_block(block, &entry, plain).is_ok() {
-            let again = keys.seal_block(block, Some(&entry), &plain[..old_len], raw);
-            let written = self
-                .backing
-                .write_at(file.file(), &mut [IoSlice::new(raw)], at);
-            if written.is_ok() {
-                page.set(place, Some(&again));
-            }
-        }
+        keys.open_block(block, &entry, plain).ok()?;
+        let again = keys.seal_block(block, Some(&entry), &plain[..old_len], raw);
+        let under_way = self.offer(file, head, &[(block, again, old_len)]).ok()?;
+        self.backing
+            .write_at(file.file(), &mut [IoSlice::new(raw)], at)
+            .ok()?;
+        page.set(place, Some(&again));
+        under_way
     }
 }

@@ -15,7 +15,7 @@ use super::types::HandleId;
 use crate::backing::{At, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
 use crate::crypto::Sealed;
-use crate::format::{INLINE_MAX, PAGE, STATE_AT, STATE_LEN, State, StateFlags};
+use crate::format::{INLINE_AT, INLINE_MAX, PAGE, STATE_AT, STATE_LEN, State, StateFlags};
 
 /// Seals of one data key, in units of 2^16: half of SP 800-38D's bound of 2^32, since the state's
 /// seals come on top of the blocks'.
@@ -125,6 +125,7 @@ impl<B: Backing> Volume<B> {
                 return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
             }
         }
+        self.at_rest(file, core)?;
         match core.layout {
             Layout::Empty | Layout::Inline { .. } if end <= INLINE_MAX as u64 => {
                 let mut plain = core
@@ -150,8 +151,9 @@ impl<B: Backing> Volume<B> {
                 if !core.fresh && offset.get() >= core.fresh_from() && size < core.fresh_from() {
                     return self.write_behind(file, core, offset, data);
                 }
-                self.fill_gap(file, core, size, offset)?;
-                let result = self.write_range(file, core, offset, data);
+                let result = self
+                    .fill_gap(file, core, size, offset)
+                    .and_then(|()| self.write_range(file, core, offset, data));
                 if result.is_err() && core.layout.size() > size {
                     // The gap was filled for nothing.
                     let _ = self.truncate_core(file, core, size);
@@ -177,11 +179,14 @@ impl<B: Backing> Volume<B> {
         match &mut core.head {
             Some(head) => {
                 let before = std::mem::take(&mut head.inline);
-                if let Err(error) = self.write_inline(file, head, None, plain) {
+                let mut written = self.write_inline(file, head, None, plain);
+                if cut && written.is_ok() {
+                    let size = (INLINE_AT + len) as u64;
+                    written = self.backing.truncate(file.file(), size).map_err(Into::into);
+                }
+                if let Err(error) = written {
                     // One page: it is either written or not. Write the old bytes again to be sure.
-                    let cut = crate::format::INLINE_AT + before.len();
-                    let _ = self.write_inline(file, head, None, before);
-                    let _ = self.backing.truncate(file.file(), cut as u64);
+                    self.back_to_inline(file, head, before);
                     return Err(error);
                 }
             }
@@ -195,10 +200,6 @@ impl<B: Backing> Volume<B> {
             }
         }
         core.layout = Layout::Inline { len };
-        if cut {
-            let size = crate::format::INLINE_AT + len;
-            self.backing.truncate(file.file(), size as u64)?;
-        }
         Ok(())
     }
 
@@ -206,6 +207,15 @@ impl<B: Backing> Volume<B> {
         let _ = self.backing.truncate(file.file(), 0);
         *core = Core::empty();
         file.pages.cut(None);
+    }
+
+    /// Writes the bytes again that an inline file had before a step that failed.
+    fn back_to_inline(&self, file: &OpenFile<B>, head: &mut Head, plain: Vec<u8>) {
+        let size = (INLINE_AT + plain.len()) as u64;
+        head.inline.clone_from(&plain);
+        if self.write_inline(file, head, None, plain).is_ok() {
+            let _ = self.backing.truncate(file.file(), size);
+        }
     }
 
     /// An inline file becomes one in blocks, and `data` is written to it.
@@ -239,12 +249,8 @@ impl<B: Backing> Volume<B> {
             // Back to the inline form: one page, and the blocks behind it cut.
             let len = inline.len();
             file.pages.cut(None);
-            if let Some(head) = &mut core.head
-                && self.write_inline(file, head, None, inline).is_ok()
-            {
-                let _ = self
-                    .backing
-                    .truncate(file.file(), (crate::format::INLINE_AT + len) as u64);
+            if let Some(head) = &mut core.head {
+                self.back_to_inline(file, head, inline);
             }
             core.layout = Layout::Inline { len };
         }
@@ -266,7 +272,9 @@ impl<B: Backing> Volume<B> {
         let size = inline.len() as u64;
         self.journal_outgrow(file, core, if inline.is_empty() { &[0] } else { &inline })?;
         let (_, start) = offset.block();
-        let result = if offset.block().0 == BlockIndex(0) && start as u64 > size {
+        let result = if let Err(error) = self.at_rest(file, core) {
+            Err(error)
+        } else if offset.block().0 == BlockIndex(0) && start as u64 > size {
             // Zeros between the old end and the new bytes.
             let mut padded = vec![0; start - inline.len()];
             padded.extend_from_slice(data);

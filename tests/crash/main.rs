@@ -12,6 +12,7 @@ mod log;
 mod mem;
 mod model;
 mod power;
+mod scenes;
 mod sim;
 mod sqlite;
 mod work;
@@ -188,6 +189,10 @@ power_cuts! {
     a_full_disk_of_xfs: FullDisk, Xfs;
     a_full_disk_of_btrfs: FullDisk, Btrfs;
     a_full_disk_of_posix: FullDisk, Posix;
+    a_failing_disk_of_ext4: FailingDisk, Ext4;
+    a_failing_disk_of_xfs: FailingDisk, Xfs;
+    a_failing_disk_of_btrfs: FailingDisk, Btrfs;
+    a_failing_disk_of_posix: FailingDisk, Posix;
     sqlite_with_wal_on_ext4: SqliteWal, Ext4;
     sqlite_with_wal_on_xfs: SqliteWal, Xfs;
     sqlite_with_wal_on_btrfs: SqliteWal, Btrfs;
@@ -200,20 +205,10 @@ power_cuts! {
 
 const _: () = assert!(ALL_STATES >= 100_000);
 
-const IN_ORDER: [Work; 7] = [
-    Work::Random,
-    Work::Overwrite,
-    Work::RenameOver,
-    Work::Rewrap,
-    Work::FullDisk,
-    Work::SqliteWal,
-    Work::SqliteRollback,
-];
-
 /// Every first part of what was written, the last call torn.
 #[test]
 fn each_prefix_of_each_workload() {
-    for work in IN_ORDER {
+    for work in Work::ALL {
         survives(work, Mode::Prefix, false);
     }
 }
@@ -221,7 +216,7 @@ fn each_prefix_of_each_workload() {
 /// SIGKILL: everything that came back to the caller is there, synced or not.
 #[test]
 fn a_process_killed_after_each_call() {
-    for work in IN_ORDER {
+    for work in Work::ALL {
         survives(work, Mode::Prefix, true);
     }
 }

@@ -172,10 +172,10 @@ impl File {
 
     /// Whether a block may have these bytes.
     fn check_block(&self, block: usize, found: &[u8]) -> bool {
+        // The size is one of its own: what is behind it isn't there, what it adds is zeros.
         let fits = |version: &[u8]| {
-            version.len() <= found.len()
-                && found[..version.len()] == *version
-                && found[version.len()..].iter().all(|&byte| byte == 0)
+            let (same, behind) = found.split_at(version.len().min(found.len()));
+            version.starts_with(same) && behind.iter().all(|&byte| byte == 0)
         };
         match self.since.get(&block) {
             Some(versions) => {

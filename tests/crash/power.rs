@@ -483,7 +483,14 @@ impl Power {
     }
 
     fn covered_by_file(&self, ino: Ino, data_only: bool) -> Vec<bool> {
-        let own = |pending: &Pending| pending.ino() == Some(ino);
+        let own = |pending: &Pending| match pending {
+            Pending::Meta(Op::Rename {
+                replaced: Some(other),
+                swapped: true,
+                ..
+            }) if *other == ino => true,
+            _ => pending.ino() == Some(ino),
+        };
         let counts = |op: &Op| match op {
             Op::Attr { .. }
             | Op::Xattr { .. }

@@ -37,11 +37,19 @@ pub(in crate::volume) struct Pendings {
     pub(in crate::volume) inline: Option<PendingBytes>,
     /// The record with the newest state.
     pub(in crate::volume) state: Option<u64>,
+    /// The file was cut to nothing when this was its last record: until that is durable, the journal
+    /// has what it was.
+    emptied: Option<u64>,
 }
 
 impl Pendings {
     fn len(&self) -> usize {
-        self.blocks.len() + usize::from(self.inline.is_some()) + usize::from(self.state.is_some())
+        let others = [
+            self.inline.is_some(),
+            self.state.is_some(),
+            self.emptied.is_some(),
+        ];
+        self.blocks.len() + others.into_iter().map(usize::from).sum::<usize>()
     }
 }
 
@@ -65,11 +73,15 @@ impl Overlay {
         self.count.store(pendings.len(), Ordering::Release);
     }
 
-    /// Nothing of this counts any more.
-    pub(in crate::volume) fn clear(&self) {
-        if !self.is_empty() {
-            self.update(|pendings| *pendings = Pendings::default());
-        }
+    /// Nothing of this counts any more when that the file was cut to nothing is durable; `sequence`
+    /// is its last record.
+    pub(in crate::volume) fn emptied(&self, sequence: u64) {
+        self.update(|pendings| {
+            *pendings = Pendings {
+                emptied: Some(sequence),
+                ..Pendings::default()
+            };
+        });
     }
 
     /// All of it.
@@ -83,6 +95,7 @@ impl Overlay {
             pendings.blocks.retain(|_, block| block.sequence > sequence);
             pendings.inline = pendings.inline.filter(|bytes| bytes.sequence > sequence);
             pendings.state = pendings.state.filter(|state| *state > sequence);
+            pendings.emptied = pendings.emptied.filter(|last| *last > sequence);
         });
     }
 

@@ -24,8 +24,9 @@ pub(in crate::volume) struct Found<B: Backing> {
     key: JournalKey,
 }
 
-/// The newest entry and length that each block was offered.
-pub(in crate::volume) type Offers = HashMap<BlockIndex, (Entry, usize)>;
+/// The entries and lengths that each block was offered: whichever fits what is there is right, since
+/// a write that failed is taken back by one more.
+pub(in crate::volume) type Offers = HashMap<BlockIndex, Vec<(Entry, usize)>>;
 
 /// What is overlaid on files.
 pub(in crate::volume) type Replays = HashMap<FileId, Arc<FileReplay>>;
@@ -272,7 +273,7 @@ fn take_offers(offers: &mut HashMap<FileId, Offers>, record: &JournalRecord, byt
         if let (Some(block), Ok(offer)) =
             (BlockIndex::at(offset), parse_offer(&bytes[at..at + len]))
         {
-            offers.insert(block, offer);
+            offers.entry(block).or_default().push(offer);
         }
     }
 }

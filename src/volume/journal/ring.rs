@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 use crate::backing::Backing;
-use crate::format::journal::{JournalHeader, JournalKey, RING_AT, RecordBuilder};
+use crate::format::journal::{JournalHeader, JournalKey, RECORD_HEAD, RING_AT, RecordBuilder};
 use crate::format::{PAGE, VolumeId};
 
 /// A place that was appended to.
@@ -198,7 +198,13 @@ impl<B: Backing> Journal<B> {
         let buffer = record.seal(&self.key, self.epoch, sequence);
         // Under the lock: a record is whole before the next one is begun, so that a killed process
         // leaves no gap before what another thread acknowledged.
-        backing.write_at(&self.file, &mut [IoSlice::new(&buffer)], at)?;
+        backing
+            .write_at(&self.file, &mut [IoSlice::new(&buffer)], at)
+            .inspect_err(|_| {
+                // It may be there all the same, and must not be replayed.
+                let zeros = [0; RECORD_HEAD];
+                let _ = backing.write_at(&self.file, &mut [IoSlice::new(&zeros)], at);
+            })?;
         ring.head = at + len;
         ring.next += 1;
         Ok(Appended {
@@ -237,9 +243,15 @@ impl<B: Backing> Journal<B> {
     /// Makes all records up to number `want` durable. Those who come while a sync is running share
     /// the next one.
     pub(in crate::volume) fn sync(&self, backing: &B, want: u64) -> io::Result<()> {
+        self.sync_until(backing, |synced| synced >= want)
+    }
+
+    /// Syncs the journal, unless all is done as soon as no other sync is running; `done` is asked
+    /// with the number of the last durable record.
+    fn sync_until(&self, backing: &B, done: impl Fn(u64) -> bool) -> io::Result<()> {
         let mut state = self.syncing.lock();
         loop {
-            if state.synced >= want {
+            if done(state.synced) {
                 return Ok(());
             }
             if !state.running {
@@ -302,27 +314,11 @@ impl<B: Backing> Journal<B> {
     ) -> io::Result<()> {
         {
             let mut ring = self.ring.lock();
-            if ring.written == tail {
-                return Ok(());
+            if ring.written != tail {
+                self.write_header(backing, &mut ring, tail, sequence)?;
             }
-            self.write_header(backing, &mut ring, tail, sequence)?;
         }
         // The space is free when the new tail is durable; any sync makes it so.
-        let mut state = self.syncing.lock();
-        while state.running {
-            self.done.wait(&mut state);
-        }
-        state.running = true;
-        drop(state);
-        let result = backing.sync_file(&self.file, true);
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        if result.is_ok() {
-            self.ring.lock().tail = tail;
-        }
-        let mut state = self.syncing.lock();
-        state.running = false;
-        state.failed |= result.is_err();
-        self.done.notify_all();
-        result
+        self.sync_until(backing, |_| self.ring.lock().tail == tail)
     }
 }

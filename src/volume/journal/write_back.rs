@@ -14,7 +14,7 @@ use crate::backing::{Allocate, At, Backing, SetTime};
 use crate::content::{BlockIndex, GroupIndex, Layout};
 use crate::format::journal::{RecordBuilder, RecordKind, Resize};
 use crate::format::{ENTRY_LEN, FileId, PAGE, STATE_AT, State};
-use crate::volume::open_file::{Core, OpenFile, OpenFiles};
+use crate::volume::open_file::{Core, Extent, OpenFile, OpenFiles};
 
 /// How long blocks wait in the journal: what is overwritten again meanwhile goes home once.
 const DELAY: Duration = Duration::from_secs(2);
@@ -229,20 +229,14 @@ impl<B: Backing> Engine<B> {
         let seal = seal.then(|| {
             let mut core = file.core.write();
             core.promise();
-            (core.layout.size(), core.file_id())
+            core.extent()
         });
         let core = file.core.read();
         let open_cut = file.open_cut.load(Ordering::Acquire);
         if file.overlay.is_empty() && seal.is_none() && !open_cut {
             return Ok(None);
         }
-        {
-            let mut old = file.old.lock();
-            if let Some(pieces) = &*old {
-                self.put_back(file, pieces)?;
-                *old = None;
-            }
-        }
+        self.restore(file)?;
         let sequence = file.sequence.load(Ordering::Acquire);
         // Mostly durable already. Nobody writes to this file meanwhile.
         self.journal.sync(&self.backing, sequence)?;
@@ -261,10 +255,10 @@ impl<B: Backing> Engine<B> {
         {
             tracing::warn!(%error, "closing a step of the journal");
         }
-        if let Some((size, id)) = sent.seal
-            && core.file_id() == id
+        if let Some(extent) = &sent.seal
+            && core.is_durable(extent)
             && file.overlay.is_empty()
-            && let Err(error) = seal_state(&*self.backing, file, &mut core, size)
+            && let Err(error) = seal_state(&*self.backing, file, &mut core, extent.size)
         {
             tracing::warn!(%error, "sealing the size of a closed file");
         }
@@ -421,31 +415,48 @@ impl<B: Backing> Engine<B> {
             .sync(&self.backing, appended.sequence)
             .and_then(|()| self.apply(file, extents, cipher_size));
         file.sequence.store(appended.sequence, Ordering::Release);
-        let closed = match *file.old.lock() {
-            Some(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
-            None => self
-                .backing
-                .sync_file(file.file(), true)
-                .and_then(|()| self.close_matter(file, id)),
-        };
-        if applied.is_err() && closed.is_ok() {
-            // It failed, so it must not be replayed.
-            let _ = self.journal.sync(&self.backing, self.journal.last());
-        }
-        if let Err(error) = closed {
-            // The record stays open until home is known to be durable, as it is now.
-            tracing::warn!(%error, "a step of the journal stays open");
-            file.open_cut.store(true, Ordering::Release);
+        file.open_cut.store(true, Ordering::Release);
+        match self.at_rest(file, core) {
+            Ok(()) if applied.is_err() => {
+                // It failed, so it must not be replayed.
+                let _ = self.journal.sync(&self.backing, self.journal.last());
+            }
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "a step of the journal stays open"),
         }
         applied
     }
 
+    /// Closes the step of [`Self::commit_now`] that stayed open, if there is one: home is as it
+    /// should be, and durable. Until then nothing else may be done to the file, since a replay does
+    /// the step once more, over whatever came after it.
+    ///
+    /// # Errors
+    /// What the cipher directory says; the step is open still.
+    pub(in crate::volume) fn at_rest(&self, file: &OpenFile<B>, core: &Core) -> io::Result<()> {
+        if !file.open_cut.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.restore(file)?;
+        self.backing.sync_file(file.file(), true)?;
+        match core.file_id() {
+            Some(id) => self.close_matter(file, &id),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts back what a failed step left changed at home.
+    fn restore(&self, file: &OpenFile<B>) -> io::Result<()> {
+        let mut old = file.old.lock();
+        if let Some(pieces) = &*old {
+            self.put_back(file, pieces)?;
+        }
+        *old = None;
+        Ok(())
+    }
+
     /// Everything that the journal says of a file is durable at home: a replay passes it over.
-    pub(in crate::volume) fn close_matter(
-        &self,
-        file: &OpenFile<B>,
-        id: &FileId,
-    ) -> io::Result<()> {
+    fn close_matter(&self, file: &OpenFile<B>, id: &FileId) -> io::Result<()> {
         let identity = (id, file.inode, file.path_hint());
         let done = RecordBuilder::new(Vec::new(), RecordKind::Done, identity, Resize::Keep, 0);
         let closed = self.journal.append(&self.backing, done)?;
@@ -507,8 +518,8 @@ pub(in crate::volume) struct Old {
 struct Sent {
     /// Everything up to this record.
     sequence: u64,
-    /// The size to be sealed, and of which contents.
-    seal: Option<(u64, Option<FileId>)>,
+    /// What is to be sealed.
+    seal: Option<Extent>,
 }
 
 /// Writes the state of a file of which the first `size` bytes are durable: what is missing of them
@@ -530,8 +541,11 @@ pub(in crate::volume) fn seal_state<B: Backing>(
     if inline && size != head.state.size {
         return Ok(()); // its bytes go with their state
     }
-    head.state.epoch = 0;
-    let state = State { size, ..head.state };
+    let state = State {
+        size,
+        epoch: 0,
+        ..head.state
+    };
     let bytes = state.seal(head.unwrapped.keys.content());
     {
         let _times = file.times.lock();
@@ -548,6 +562,7 @@ pub(in crate::volume) fn seal_state<B: Backing>(
         )?;
     }
     head.home_size = size;
+    head.state.epoch = 0;
     file.unsealed
         .store(size != core.layout.size(), Ordering::Release);
     Ok(())

@@ -1,0 +1,153 @@
+//! Short stories with a step that needs care, cut at each of their calls by the rules of each
+//! filesystem.
+
+use envelopefs::backing::Rename;
+
+use super::kit::Kit;
+use super::model::{ROOT, Thing};
+use super::options;
+use super::power::Mode;
+use super::sim::{Plan, explore, tell};
+use super::world::{Outcome, World};
+
+/// States at each place of the record.
+const STATES: usize = 40;
+
+/// Nothing is lost wherever the story is cut; `states` at each place. Whether a fault was met.
+fn survives_each_cut(kit: &Kit, story: impl Fn(&mut World), states: usize) -> bool {
+    let mut world = World::new(&kit.kms, options);
+    story(&mut world);
+    let met = !world.mem().no_faults();
+    let recording = world.finish(None);
+    let modes = Mode::ALL.map(|mode| (mode, false));
+    for (mode, killed) in modes.into_iter().chain([(Mode::Prefix, true)]) {
+        let plan = Plan {
+            mode,
+            killed,
+            states: states * (recording.log.len() + 1),
+            seed: 1,
+            at: None,
+        };
+        let found = explore(&recording, &plan);
+        if let Some(failure) = found.failures.first() {
+            panic!(
+                "{mode:?}, killed {killed}: {}",
+                tell(&recording, failure, "-")
+            );
+        }
+    }
+    met
+}
+
+fn file(world: &mut World, name: &[u8], size: usize) -> Thing {
+    let thing = world.create(ROOT, name).unwrap();
+    world.write(thing, 0, &vec![1; size]).unwrap();
+    world.fsync(thing, false).unwrap();
+    world.fsync_dir(ROOT).unwrap();
+    thing
+}
+
+/// What the journal has of a file is needed until it is durable that the file was cut to nothing.
+#[test]
+fn a_file_that_is_cut_to_nothing() {
+    let kit = Kit::new();
+    for again in [0, 50, 5000] {
+        let story = |world: &mut World| {
+            let thing = file(world, b"a", 9000);
+            world.write(thing, 100, &[2; 6000]).unwrap();
+            world.fsync(thing, true).unwrap();
+            world.truncate(thing, 0).unwrap();
+            if again > 0 {
+                world.write(thing, 0, &vec![3; again]).unwrap();
+            }
+            world.write_back().unwrap();
+            world.write_back().unwrap();
+        };
+        survives_each_cut(&kit, story, STATES);
+    }
+}
+
+/// A durable file can be read by one of its names at any time, however long they are.
+#[test]
+fn renaming_to_and_from_long_names() {
+    let kit = Kit::new();
+    let long = [b'a'; 250];
+    let other = [b'b'; 250];
+    let story = |world: &mut World| {
+        let thing = file(world, b"short", 9000);
+        world.symlink(ROOT, &other, b"in the way").unwrap();
+        for (from, to) in [
+            (&b"short"[..], &long[..]),
+            (&long[..], &other[..]),
+            (&other[..], &b"short"[..]),
+        ] {
+            world
+                .rename((ROOT, from), (ROOT, to), Rename::Plain)
+                .unwrap();
+            // Syncs the file on its own account.
+            let size = world.model().bytes(thing).len() - 1000;
+            world.truncate(thing, size).unwrap();
+        }
+    };
+    survives_each_cut(&kit, story, STATES);
+}
+
+/// An fsync after two files changed names makes the new name durable, of either.
+#[test]
+fn exchanging_names() {
+    let kit = Kit::new();
+    for first in [true, false] {
+        let story = |world: &mut World| {
+            let (a, b) = (file(world, b"a", 100), file(world, b"b", 5000));
+            world
+                .rename((ROOT, b"a"), (ROOT, b"b"), Rename::Exchange)
+                .unwrap();
+            world.fsync(if first { a } else { b }, false).unwrap();
+        };
+        survives_each_cut(&kit, story, STATES);
+    }
+}
+
+/// One step on a file of the world.
+type Step = fn(&mut World, Thing) -> Outcome<()>;
+
+/// Whichever call fails below: the file is old or new, what is written and synced afterwards stays.
+#[test]
+fn a_call_that_fails_in_each_step() {
+    let kit = Kit::new();
+    let steps: [(usize, Step); 7] = [
+        // An inline file that outgrows its page.
+        (500, |world, thing| world.write(thing, 400, &[2; 9000])),
+        (3000, |world, thing| world.truncate(thing, 100)),
+        // Inside of what is durable, and behind it.
+        (9000, |world, thing| world.write(thing, 8000, &[2; 9000])),
+        (9000, |world, thing| world.write(thing, 20_000, &[2; 3000])),
+        (9000, |world, thing| world.truncate(thing, 5000)),
+        (9000, |world, thing| world.truncate(thing, 30_000)),
+        (9000, |world, thing| world.punch(thing, 1000, 7500)),
+    ];
+    for (size, step) in steps {
+        // With and without fresh blocks behind the durable ones.
+        for fresh in [0, 6000] {
+            for nth in 1.. {
+                let story = |world: &mut World| {
+                    let thing = file(world, b"a", size);
+                    if fresh > 0 {
+                        world.write(thing, size, &vec![4; fresh]).unwrap();
+                    }
+                    world.mem().fail_nth(nth, libc::EIO);
+                    let _ = step(world, thing);
+                    let _ = world.write(thing, 10, &[5; 3000]);
+                    let end = world.model().bytes(thing).len();
+                    let _ = world.write(thing, end, &[6; 9000]);
+                    if world.fsync(thing, true).is_err() {
+                        world.fsync(thing, true).unwrap();
+                    }
+                };
+                if !survives_each_cut(&kit, story, 1) {
+                    break;
+                }
+            }
+        }
+    }
+}
