@@ -763,7 +763,11 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                 volume.close().unwrap();
                 drop(volume);
                 let volume = kit.open();
-                check(&read_all(&volume, "file").unwrap(), "closed");
+                let closed = read_all(&volume, "file");
+                let closed = closed.unwrap_or_else(|error| {
+                    panic!("{what}, call {nth}, {repeat:?}, closed, wrote {wrote}, cut {cut_done}, synced {synced}: {error}")
+                });
+                check(&closed, "closed");
                 is_clean(&volume, what);
                 if failed == 0 {
                     break;

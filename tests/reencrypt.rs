@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use envelopefs::backing::{Backing, Calls, Os, Repeat, SetTime, Time};
-use envelopefs::content::{BlockIndex, FileKeys, GroupIndex, Layout};
+use envelopefs::content::{BlockIndex, FileKeys, Layout};
 use envelopefs::format::{
     ENTRIES_AT, ENTRY_LEN, Entry, HEADER_LEN, INLINE_AT, KeyRole, PAGE, SLOT_A_AT, SLOT_B_AT,
     STATE_AT, Slot, State, StaticPart, VolumeId,
@@ -493,10 +493,6 @@ fn others_write_cut_and_punch_meanwhile() {
         let begin = Instant::now();
         let mut rounds = 0;
         while rounds < 3 || begin.elapsed().as_secs() < 3 {
-            if std::env::var("CONTROL").is_ok() {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                continue;
-            }
             let report = reencrypt::run(&volume, &options(), &Silent);
             rounds += 1;
             let Ok(report) = report else {
@@ -943,8 +939,7 @@ fn speed_of_one_file() {
     let took = begin.elapsed();
     assert_eq!(report.bytes, (mib << 20) as u64);
     println!(
-        "{mib} MiB in {took:?}: {:.0} MiB a second",
-        mib as f64 / took.as_secs_f64()
+        "{mib} MiB in {took:?}: {} MiB a second",
+        mib as u128 * 1000 / took.as_millis().max(1)
     );
-    assert_eq!(GroupIndex(0).blocks(), 96);
 }

@@ -388,7 +388,10 @@ impl<B: Backing> Keeper<B> {
                     Ok(())
                 });
                 // That may take hours.
-                if renewal.as_ref().is_none_or(|thread| thread.is_finished()) {
+                if renewal
+                    .as_ref()
+                    .is_none_or(thread::ScopedJoinHandle::is_finished)
+                {
                     let named = thread::Builder::new().name("key-renewal".to_owned());
                     renewal = named.spawn_scoped(scope, || self.renew()).ok();
                 }

@@ -38,7 +38,7 @@ impl Failed {
 
 /// Spaces out work evenly in time, over all threads.
 pub(super) struct Pace {
-    each: Duration,
+    rate: NonZeroU64,
     next: Mutex<Instant>,
 }
 
@@ -46,18 +46,20 @@ impl Pace {
     /// `rate` units of work a second.
     pub(super) fn new(rate: NonZeroU64) -> Self {
         Self {
-            each: Duration::from_secs_f64(1.0 / rate.get() as f64),
+            rate,
             next: Mutex::new(Instant::now()),
         }
     }
 
     /// Waits for the turn of `amount` units, or until the work is cancelled.
     pub(super) fn wait(&self, amount: u64, progress: &dyn Progress) {
+        let nanos = u128::from(amount) * 1_000_000_000 / u128::from(self.rate.get());
+        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let now = Instant::now();
         let turn = {
             let mut next = self.next.lock();
             let turn = (*next).max(now.checked_sub(BURST).unwrap_or(now));
-            *next = turn + self.each.mul_f64(amount as f64);
+            *next = turn.checked_add(takes).unwrap_or(turn);
             turn
         };
         while let Some(early) = turn.checked_duration_since(Instant::now())
