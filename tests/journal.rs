@@ -763,7 +763,10 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                 volume.close().unwrap();
                 drop(volume);
                 let volume = kit.open();
-                check(&read_all(&volume, "file").unwrap(), "closed");
+                let bytes = read_all(&volume, "file").unwrap_or_else(|error| {
+                    panic!("{what}, call {nth}, {repeat:?}, closed, wrote {wrote}, cut {cut_done}: {error}")
+                });
+                check(&bytes, "closed");
                 is_clean(&volume, what);
                 if failed == 0 {
                     break;
