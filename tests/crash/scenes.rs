@@ -10,6 +10,8 @@ use super::power::Mode;
 use super::sim::{Plan, explore, tell};
 use super::world::{Outcome, World};
 
+type Step = fn(&mut World, Thing) -> Outcome<()>;
+
 /// States at each place of the record.
 const STATES: usize = 40;
 
@@ -112,7 +114,6 @@ fn exchanging_names() {
 #[test]
 fn a_call_that_fails_in_each_step() {
     let kit = Kit::new();
-    type Step = fn(&mut World, Thing) -> Outcome<()>;
     let steps: [(usize, Step); 7] = [
         // An inline file that outgrows its page.
         (500, |world, thing| world.write(thing, 400, &[2; 9000])),
