@@ -10,6 +10,8 @@ use super::power::Mode;
 use super::sim::{Plan, explore, tell};
 use super::world::{Outcome, World};
 
+type Step = fn(&mut World, Thing) -> Outcome<()>;
+
 /// States at each place of the record.
 const STATES: usize = 40;
 

@@ -536,6 +536,10 @@ pub(in crate::volume) fn seal_state<B: Backing>(
     let inline = matches!(core.layout, Layout::Inline { .. });
     let cipher_size = core.layout.stored_size();
     let Some(head) = &mut core.head else {
+        if backing.stat_file(file.file())?.size > 0 {
+            backing.truncate(file.file(), 0)?;
+        }
+        file.unsealed.store(false, Ordering::Release);
         return Ok(());
     };
     if inline && size != head.state.size {
