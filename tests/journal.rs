@@ -333,6 +333,10 @@ fn a_full_ring_is_written_back() {
             );
         }
         assert!(read_all(&volume, &name).unwrap() == model);
+        if journal == JournalMode::Background {
+            // A copy that is made while blocks go home is not one of a single moment.
+            volume.write_back().unwrap();
+        }
         let again = reopen(&kit, killed(&kit, &format!("killed{name}")));
         assert!(read_all(&again, &name).unwrap() == model);
         drop(again);
