@@ -109,7 +109,13 @@ fn page(command: &Command, name: &str, related: &[&str], out: &mut Vec<u8>) -> i
     }
     section(out, "SEE ALSO")?;
     let pages = related.iter().map(|page| format!("{}(1)", escape(page)));
-    let others = ["envelopefs\\-format(5)", "mount(8)", "fstab(5)"].map(str::to_owned);
+    let others = [
+        "envelopefs\\-format(5)",
+        "envelopefs\\-threats(7)",
+        "mount(8)",
+        "fstab(5)",
+    ]
+    .map(str::to_owned);
     let all: Vec<String> = pages.chain(others).collect();
     writeln!(out, "{}", all.join(",\n"))
 }

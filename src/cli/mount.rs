@@ -257,6 +257,7 @@ impl MountPlan {
         options.uid = asked.uid;
         options.gid = asked.gid;
         options.umask = asked.umask.map(u32::from);
+        options.transport = asked.transport.unwrap_or_default();
         options.idle = asked.idle.filter(|idle| !idle.is_zero());
         if let Some(idle) = options.idle {
             // What the kernel answers from memory is not seen here: it would look idle.

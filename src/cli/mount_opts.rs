@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::exit::usage;
+use crate::fuse::Transport;
 
 /// Longest time that `idle=` and `key-ttl=` take: a year.
 const TIME_MAX: u64 = 365 * 24 * 3600;
@@ -63,6 +64,8 @@ pub struct MountOptions {
     pub key_file: Option<PathBuf>,
     /// The log goes to this file.
     pub log: Option<PathBuf>,
+    /// Which way the kernel's requests come.
+    pub transport: Option<Transport>,
 }
 
 /// Where the key manager is, when it isn't in the mount's own process.
@@ -88,8 +91,15 @@ impl KmsAddress {
     }
 }
 
+/// The values of `transport=`.
+const TRANSPORTS: [(&str, Transport); 3] = [
+    ("auto", Transport::Auto),
+    ("uring", Transport::Uring),
+    ("dev", Transport::Dev),
+];
+
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 27] = [
+const KNOWN: [(&str, &str); 28] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
@@ -147,6 +157,10 @@ const KNOWN: [(&str, &str); 27] = [
     ("passphrase-file=FILE", "as --passphrase-file"),
     ("key-file=FILE", "as --key-file"),
     ("log=FILE", "as --log"),
+    (
+        "transport=WAY",
+        "how the kernel's requests come: dev (/dev/fuse), uring (faster; Linux 6.14, and only where /sys/module/fuse/parameters/enable_uring is Y), or auto, the faster there is (the default)",
+    ),
     (
         "x-*",
         "passed over, as are the options that only mount(8) acts on (nofail, _netdev ...)",
@@ -229,6 +243,7 @@ impl MountOptions {
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
             ("key-file", Some(value)) => self.key_file = Some(path(&text, value)?),
             ("log", Some(value)) => self.log = Some(path(&text, value)?),
+            ("transport", Some(value)) => self.transport = Some(transport(value)?),
             _ if pass(option) => {}
             (name, value) => return Err(unknown(name, value)),
         }
@@ -306,6 +321,7 @@ impl MountOptions {
                 self.key_file.as_ref().map(|path| path.as_os_str()),
             ),
             ("log", self.log.as_ref().map(|path| path.as_os_str())),
+            ("transport", self.transport.map(|way| OsStr::new(word(way)))),
         ];
         for (name, value) in texts {
             if let Some(value) = value {
@@ -385,6 +401,18 @@ fn path(name: &str, value: &[u8]) -> Result<PathBuf> {
 
 fn os(value: &[u8]) -> OsString {
     OsString::from_vec(value.to_vec())
+}
+
+fn transport(value: &[u8]) -> Result<Transport> {
+    let found = TRANSPORTS.iter().find(|(word, _)| word.as_bytes() == value);
+    found
+        .map(|(_, way)| *way)
+        .ok_or_else(|| bad("transport", value, "auto, uring or dev is wanted"))
+}
+
+fn word(transport: Transport) -> &'static str {
+    let found = TRANSPORTS.iter().find(|(_, way)| *way == transport);
+    found.map_or("auto", |(word, _)| word)
 }
 
 /// A number written in digits alone: no sign, no space.

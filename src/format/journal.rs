@@ -166,7 +166,8 @@ impl JournalHeader {
         if header.volume != *volume || !key.authentic(&bytes[..HEADER_AAD], tail) {
             return Err(FormatError::Unauthentic);
         }
-        if header.tail < RING_AT || header.tail > header.length {
+        if field::<6>(bytes, 10)? != [0; 6] || header.tail < RING_AT || header.tail > header.length
+        {
             return Err(FormatError::Malformed("the journal's header"));
         }
         Ok((header, key))

@@ -67,6 +67,12 @@ pub enum FuseError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// `transport=uring` was asked for, and can't be had.
+    #[error("requests can't come over io_uring: {reason}")]
+    NoRings {
+        /// What is missing.
+        reason: String,
+    },
     /// The kernel and this program did not come to terms.
     #[error("the kernel's FUSE session: {source}")]
     Session {

@@ -21,6 +21,7 @@ use super::convert::{caller, file_attr, file_type, no_entry, node, set_time};
 use super::errno::Errno;
 use super::ops::{Opened, Ops, XattrAnswer};
 use super::options::{self, MountOptions};
+use super::transport::EndSignal;
 use crate::volume::{Attr, Backing, HandleId, SetAttr};
 
 /// The longest name that a directory takes, in bytes.
@@ -37,15 +38,6 @@ pub(super) struct FuserFs<B: Backing> {
     options: MountOptions,
     /// Dropped last: whoever waits for the end finds the volume free.
     _end: EndSignal,
-}
-
-/// Runs something when the filesystem is gone.
-pub(super) struct EndSignal(pub(super) Box<dyn Fn() + Send + Sync>);
-
-impl Drop for EndSignal {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 impl<B: Backing> FuserFs<B> {
@@ -70,7 +62,7 @@ impl<B: Backing> FuserFs<B> {
 
     fn attr(&self, reply: ReplyAttr, result: Result<Attr, Errno>) {
         match result {
-            Ok(attr) => reply.attr(&self.ops.lifetime(), &file_attr(&attr)),
+            Ok(attr) => reply.attr(&self.ops.lifetime_of(&attr), &file_attr(&attr)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -506,9 +498,8 @@ impl<B: Backing> Filesystem for FuserFs<B> {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match self.ops.ioctl(&caller(request), command, input) {
-            Ok(answer) if answer.len() <= out_size as usize => reply.ioctl(0, &answer),
-            Ok(_) => reply.error(errno(Errno::INVAL)),
+        match self.ops.ioctl(&caller(request), command, input, out_size) {
+            Ok(answer) => reply.ioctl(0, &answer),
             Err(error) => reply.error(errno(error)),
         }
     }

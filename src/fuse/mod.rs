@@ -1,9 +1,9 @@
 //! The kernel protocol ⇄ [`volume`](crate::volume): mounting, serving, unmounting; the one map
 //! from errors to errno.
 //!
-//! A request comes in through a transport (`fuser_fs`: `/dev/fuse` by way of the crate `fuser`),
-//! which decodes it, has `ops` do it, and encodes the answer. `ops` knows what a request means and
-//! nothing of how it came. `session` is the life of a mount, `device` and `mountpoint` are what
+//! A request comes in through a transport (`fuser_fs`: `/dev/fuse` by way of the crate `fuser`;
+//! `uring`: io_uring, where the kernel has it), which decodes it, has `ops` do it, and encodes the
+//! answer. `ops` knows what a request means and nothing of how it came. `transport` chooses, `session` is the life of a mount, `device` and `mountpoint` are what
 //! mount(2) and umount(2) need, `control` is the way to the process behind a mount.
 //!
 //! What `fuser` 0.18 leaves to be done here: panics in operations (`panics`), times before 1970
@@ -24,9 +24,12 @@ mod panics;
 mod session;
 #[cfg(test)]
 mod tests;
+mod transport;
+mod uring;
 
 pub use control::Control;
 pub use errno::Errno;
 pub use error::FuseError;
 pub use options::MountOptions;
 pub use session::{Mount, Unmounter};
+pub use transport::Transport;

@@ -115,7 +115,10 @@ pub fn is_stale(path: &Path) -> bool {
     let answer = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS);
     matches!(
         answer,
-        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
+        // The last one while a killed server's rings are taken down.
+        Err(rustix::io::Errno::NOTCONN
+            | rustix::io::Errno::CONNABORTED
+            | rustix::io::Errno::CANCELED)
     )
 }
 

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use fuser::{InitFlags, KernelConfig};
 
+use super::transport::Transport;
 use crate::volume::{Attr, Kind};
 
 /// The largest read or write that the kernel sends as one request, in bytes.
-const LARGEST_REQUEST: u32 = 1 << 20;
+pub(super) const LARGEST_REQUEST: u32 = 1 << 20;
 /// How far the kernel reads ahead, in bytes.
 pub(super) const READ_AHEAD: u32 = 1 << 20;
 /// Requests that the kernel sends without anybody waiting (reading ahead, writing back).
-const BACKGROUND_REQUESTS: u16 = 64;
+pub(super) const BACKGROUND_REQUESTS: u16 = 64;
 /// The subtype when none is given: the type of the mount is `fuse.envelopefs`.
 const SUBTYPE: &str = "envelopefs";
 
@@ -52,8 +53,10 @@ pub struct MountOptions {
     pub attribute_lifetime: Duration,
     /// Another process may write to the volume meanwhile: the kernel remembers nothing for long.
     pub shared: bool,
-    /// Threads that answer requests; at least one.
+    /// Threads that answer requests over `/dev/fuse`; at least one.
     pub threads: usize,
+    /// Which way requests come.
+    pub transport: Transport,
 }
 
 impl MountOptions {
@@ -77,6 +80,7 @@ impl MountOptions {
             attribute_lifetime: Duration::from_secs(3600),
             shared: false,
             threads: default_threads(),
+            transport: Transport::Auto,
         }
     }
 
@@ -140,11 +144,11 @@ impl Overrides {
 
 /// The features to ask for, of those that the kernel may have.
 ///
-/// Left out on purpose: `SETXATTR_EXT` (`fuser` panics on the longer request), `POSIX_LOCKS` and
+/// Left out on purpose: `ATOMIC_O_TRUNC` (the kernel then has a file cut before it has looked whether it
+/// is a program that runs), `SETXATTR_EXT` (`fuser` panics on the longer request), `POSIX_LOCKS` and
 /// `FLOCK_LOCKS` (the kernel keeps locks of a single machine by itself, and right), the write-back
-/// cache, `EXPORT_SUPPORT`, and `ATOMIC_O_TRUNC`: with it a file is cut before the kernel has
-/// looked whether it is a running program, which then dies although the opening is refused.
-fn features(options: &MountOptions) -> InitFlags {
+/// cache, `EXPORT_SUPPORT`.
+pub(super) fn features(options: &MountOptions) -> InitFlags {
     let mut flags = InitFlags::FUSE_ASYNC_READ
         | InitFlags::FUSE_BIG_WRITES
         | InitFlags::FUSE_MAX_PAGES

@@ -1,27 +1,30 @@
 //! A mount from its beginning to its end.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::Mode;
 use tracing::{debug, error, info, warn};
 
 use super::control::Control;
 use super::error::FuseError;
-use super::fuser_fs::{EndSignal, FuserFs};
 use super::mountpoint::{self, Device, Unmount};
 use super::ops::{Activity, Ops};
 use super::options::{MountOptions, READ_AHEAD};
+use super::transport::{self, Connected, EndSignal, Invalidate, Way};
 use super::{device, panics};
 use crate::volume::{Backing, Volume};
 
 /// How often a mount is looked after, at the most and at the least.
 const SHORTEST_STEP: Duration = Duration::from_millis(10);
 const LONGEST_STEP: Duration = Duration::from_secs(10);
+
+/// How long the end of a connection that was never used is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether the filesystem object is gone, which is after the last answer.
 #[derive(Default)]
@@ -94,27 +97,16 @@ impl Mount {
         // Modes come with the caller's umask beside them; this process has no say in them.
         rustix::process::umask(Mode::empty());
         let point = prepare(mountpoint, options)?;
-        let connection = device::mount(&point, options)?;
-        // From here on, an error has to unmount again.
-        let undo = Undo(Some(&point));
-
-        let activity = Arc::new(Activity::default());
-        let end = Arc::new(End::default());
-        let ops = Ops::new(Arc::clone(&volume), options, Arc::clone(&activity), control);
-        let signal = Arc::clone(&end);
-        let filesystem = FuserFs::new(
-            ops,
-            options.clone(),
-            EndSignal(Box::new(move || signal.set())),
-        );
+        let ways =
+            transport::ways(options.transport).map_err(|reason| FuseError::NoRings { reason })?;
+        let Begun {
+            connected,
+            undo,
+            activity,
+            end,
+        } = begin(ways, &volume, &point, options, control.as_ref())?;
         let failed = |source| FuseError::Session { source };
-        let mut config = Config::default();
-        config.n_threads = Some(options.threads.max(1));
-        // Who may come in is for the kernel to say (allow_other).
-        let session =
-            Session::from_fd(filesystem, connection, SessionACL::All, config).map_err(failed)?;
-        let notifier = Arc::new(session.notifier());
-        drop_pages_when_cut_off(&volume, &notifier);
+        drop_pages_when_cut_off(&volume, &connected.invalidate);
 
         let device = mountpoint::device(&point).map_err(failed)?;
         read_further_ahead(device);
@@ -126,7 +118,7 @@ impl Mount {
         let guard = unmounter.clone();
         let session = thread::Builder::new()
             .name("fuse-session".to_owned())
-            .spawn(move || serve(session, notifier, &guard))
+            .spawn(move || serve(connected, &guard))
             .map_err(failed)?;
         #[cfg(test)]
         let requests = Arc::clone(&activity);
@@ -183,7 +175,7 @@ impl Mount {
             None => Ok(()),
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(FuseError::Session {
-                source: std::io::Error::other("its thread ended by a panic"),
+                source: io::Error::other("its thread ended by a panic"),
             }),
         }
     }
@@ -256,6 +248,54 @@ fn prepare(mountpoint: &Path, options: &MountOptions) -> Result<PathBuf, FuseErr
     }
 }
 
+/// A mount that answers, and that an error from here on has to take away again.
+struct Begun<'a> {
+    connected: Connected,
+    undo: Undo<'a>,
+    activity: Arc<Activity>,
+    end: Arc<End>,
+}
+
+/// Mounts and comes to terms with the kernel, in the first of `ways` that there is.
+fn begin<'a, B: Backing>(
+    ways: &[Way],
+    volume: &Arc<Volume<B>>,
+    point: &'a Path,
+    options: &MountOptions,
+    control: Option<&Arc<dyn Control>>,
+) -> Result<Begun<'a>, FuseError> {
+    let mut last = io::Error::from(io::ErrorKind::Unsupported);
+    for way in ways {
+        let connection = device::mount(point, options)?;
+        let undo = Undo(Some(point));
+        let activity = Arc::new(Activity::default());
+        let end = Arc::new(End::default());
+        let seen = Arc::clone(&activity);
+        let ops = Ops::new(Arc::clone(volume), options, seen, control.cloned());
+        let signal = Arc::clone(&end);
+        let signal = EndSignal(Box::new(move || signal.set()));
+        match transport::connect(*way, connection, ops, signal, options) {
+            Ok(connected) => {
+                debug!(?way, "mounted");
+                return Ok(Begun {
+                    connected,
+                    undo,
+                    activity,
+                    end,
+                });
+            }
+            Err(error) => {
+                debug!(?way, %error, "no connection to the kernel this way");
+                last = error;
+            }
+        }
+        drop(undo);
+        // What was begun holds the volume until it has seen the end.
+        end.wait_for(PATIENCE);
+    }
+    Err(FuseError::Session { source: last })
+}
+
 /// Unmounts unless told to forget.
 struct Undo<'a>(Option<&'a Path>);
 
@@ -276,16 +316,14 @@ impl Drop for Undo<'_> {
 }
 
 /// Pages that the kernel keeps of a file would be read on when the file is cut off from its key.
-fn drop_pages_when_cut_off<B: Backing>(volume: &Volume<B>, notifier: &Arc<Notifier>) {
-    // It holds the connection, which is to end with the session.
-    let notifier = Arc::downgrade(notifier);
+fn drop_pages_when_cut_off<B: Backing>(volume: &Volume<B>, invalidate: &Arc<Invalidate>) {
+    let invalidate = Arc::downgrade(invalidate);
     volume.on_cut_off(Box::new(move |nodes| {
-        let Some(notifier) = notifier.upgrade() else {
+        let Some(invalidate) = invalidate.upgrade() else {
             return;
         };
         for node in nodes {
-            // An inode that the kernel doesn't have is an error that is none.
-            let _ = notifier.inval_inode(INodeNo(node.0), 0, 0);
+            invalidate(*node);
         }
     }));
 }
@@ -299,12 +337,9 @@ fn read_further_ahead((major, minor): Device) {
     }
 }
 
-fn serve<B: Backing>(
-    session: Session<FuserFs<B>>,
-    notifier: Arc<Notifier>,
-    unmounter: &Unmounter,
-) -> Result<(), FuseError> {
-    let result = session.run();
+fn serve(connected: Connected, unmounter: &Unmounter) -> Result<(), FuseError> {
+    let Connected { run, invalidate } = connected;
+    let result = run();
     if let Err(error) = &result
         && !unmounter.end.is_set()
     {
@@ -312,7 +347,7 @@ fn serve<B: Backing>(
         error!(%error, "a thread of the mount ended early; the mount goes on with the others");
     }
     unmounter.end.wait();
-    drop(notifier);
+    drop(invalidate);
     // The connection can end without an unmount (its last thread failed, or somebody aborted it);
     // then the mount point would stay there, dead.
     if mountpoint::device(&unmounter.point).is_ok_and(|device| device == unmounter.device) {

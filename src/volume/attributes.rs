@@ -20,6 +20,14 @@ impl<B: Backing> Volume<B> {
         }
     }
 
+    /// Whether blocks of an open file still go home from the journal: the room that it takes changes
+    /// then, without a request.
+    pub fn is_settling(&self, node: NodeId) -> bool {
+        self.files
+            .of_node(node)
+            .is_some_and(|file| !file.overlay.is_empty())
+    }
+
     fn stat_at(&self, at: At<'_, B>) -> Result<Stat> {
         Ok(match at {
             At::Entry(dir, name) => self.backing.stat(dir, name)?,

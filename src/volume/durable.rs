@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Volume;
 use super::dirs::DirState;
-use super::error::Result;
+use super::error::{Result, VolumeError};
 use super::journal::ring::Room;
 use super::journal::write_back::seal_state;
 use super::open_file::{Core, OpenFile};
@@ -104,8 +104,12 @@ impl<B: Backing> Volume<B> {
         for child in young {
             let parent = self.nodes.get(child).and_then(|child| child.location());
             if parent.is_some_and(|(parent, _)| parent == node) {
-                let dir = self.dir(child)?;
-                self.backing.sync_dir(&dir.dir)?;
+                match self.dir(child) {
+                    Ok(dir) => self.backing.sync_dir(&dir.dir)?,
+                    // Removed, or moved away, just now.
+                    Err(VolumeError::Stale) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

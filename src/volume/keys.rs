@@ -75,13 +75,17 @@ struct Cached {
     uses: u32,
 }
 
+/// A file, its wrapped key, and the user for whom it was unwrapped: the first open by each user is
+/// the key manager's to record.
+type CacheKey = (FileId, Arc<[u8]>, Option<u32>);
+
 /// The keys of one volume's files.
 pub(super) struct DataKeys {
     source: Arc<dyn VolumeKeys>,
     volume: VolumeId,
     ttl: Duration,
     gates: Mutex<HashMap<KeyId, Arc<Gate>>>,
-    cache: Mutex<HashMap<(FileId, Vec<u8>), Cached>>,
+    cache: Mutex<HashMap<CacheKey, Cached>>,
 }
 
 /// The keys of a file, and what goes with them.
@@ -89,6 +93,10 @@ pub(super) struct DataKeys {
 pub(super) struct Unwrapped {
     pub(super) keys: Arc<FileKeys>,
     pub(super) gate: Arc<Gate>,
+    /// The wrapped key that they came from.
+    pub(super) blob: Arc<[u8]>,
+    /// The user for whom.
+    uid: Option<u32>,
 }
 
 impl DataKeys {
@@ -134,9 +142,8 @@ impl DataKeys {
 
     /// Makes the data key of a new file, under the CMK `key`.
     pub(super) fn generate(&self, key: &KeyId, file: &FileId) -> Result<(Unwrapped, WrappedKey)> {
-        let made = self
-            .source
-            .generate(REQUESTER.get(), key, &self.context(file))?;
+        let requester = REQUESTER.get();
+        let made = self.source.generate(requester, key, &self.context(file))?;
         let keys = FileKeys::derive(&made.plaintext, &self.volume, file, 0);
         let wrapped = WrappedKey {
             key_generation: 0,
@@ -147,6 +154,8 @@ impl DataKeys {
             Unwrapped {
                 keys: Arc::new(keys),
                 gate: self.gate(key),
+                blob: wrapped.blob.as_slice().into(),
+                uid: requester.uid,
             },
             wrapped,
         ))
@@ -169,16 +178,39 @@ impl DataKeys {
         let header = BlobHeader::parse(&wrapped.blob)
             .map_err(|error| VolumeError::damaged("a wrapped data key", error))?;
         let key = KeyId::new(header.key_id, header.multi_region);
-        let gate = self.gate(&key);
-        if let Some(keys) = self.cached(file, &wrapped.blob) {
+        let blob: Arc<[u8]> = wrapped.blob.as_slice().into();
+        let unwrapped = |keys| Unwrapped {
+            keys,
+            gate: self.gate(&key),
+            blob: Arc::clone(&blob),
+            uid: REQUESTER.get().uid,
+        };
+        if let Some(keys) = self.cached(file, &blob) {
             self.check_usable(&key)?;
-            return Ok(Unwrapped { keys, gate });
+            return Ok(unwrapped(keys));
         }
-        let data_key = self.decrypt(file, &wrapped.blob)?;
+        let data_key = self.decrypt(file, &blob)?;
         let keys = FileKeys::derive(&data_key, &self.volume, file, wrapped.key_generation);
         let keys = Arc::new(keys);
-        self.keep(*file, wrapped.blob.clone(), Arc::clone(&keys));
-        Ok(Unwrapped { keys, gate })
+        self.keep(*file, Arc::clone(&blob), Arc::clone(&keys));
+        Ok(unwrapped(keys))
+    }
+
+    /// One more open of a file whose keys are here: asks the key manager whether the CMK is usable,
+    /// and has it unwrap the data key once more for a user for whom it has not.
+    pub(super) fn open_again(&self, file: &FileId, unwrapped: &Unwrapped) -> Result<()> {
+        self.check_usable(unwrapped.gate.key())?;
+        let uid = REQUESTER.get().uid;
+        if uid.is_none() || uid == unwrapped.uid || self.cached(file, &unwrapped.blob).is_some() {
+            return Ok(());
+        }
+        self.decrypt(file, &unwrapped.blob)?;
+        self.keep(
+            *file,
+            Arc::clone(&unwrapped.blob),
+            Arc::clone(&unwrapped.keys),
+        );
+        Ok(())
     }
 
     fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
@@ -193,10 +225,9 @@ impl DataKeys {
         Ok(self.source.re_encrypt(blob, &context, to)?)
     }
 
-    fn cached(&self, file: &FileId, blob: &[u8]) -> Option<Arc<FileKeys>> {
+    fn cached(&self, file: &FileId, blob: &Arc<[u8]>) -> Option<Arc<FileKeys>> {
         let mut cache = self.cache.lock();
-        // A lookup by borrowed parts needs an owned key; opens are far costlier than this copy.
-        let key = (*file, blob.to_vec());
+        let key = (*file, Arc::clone(blob), REQUESTER.get().uid);
         let cached = cache.get_mut(&key)?;
         if cached.uses >= CACHE_USES || cached.since.elapsed() >= self.ttl {
             cache.remove(&key);
@@ -206,7 +237,7 @@ impl DataKeys {
         Some(Arc::clone(&cached.keys))
     }
 
-    fn keep(&self, file: FileId, blob: Vec<u8>, keys: Arc<FileKeys>) {
+    fn keep(&self, file: FileId, blob: Arc<[u8]>, keys: Arc<FileKeys>) {
         let mut cache = self.cache.lock();
         if cache.len() >= CACHE_MOST {
             // Half of them go at once, the oldest first, so that a scan costs little for each file.
@@ -216,7 +247,7 @@ impl DataKeys {
             cache.retain(|_, cached| cached.since > bound);
         }
         cache.insert(
-            (file, blob),
+            (file, blob, REQUESTER.get().uid),
             Cached {
                 keys,
                 since: Instant::now(),

@@ -300,6 +300,8 @@ impl<B: Backing> Volume<B> {
     pub(super) fn gone_dir(&self, stat: &Stat) {
         let node = self.node_id(stat.ino);
         self.dirs.remove(node);
+        // Its inode may be a file's next.
+        self.young.lock().remove(&node);
         self.nodes.remove_dir(node, *stat);
     }
 }

@@ -36,11 +36,12 @@ impl<B: Backing> Volume<B> {
         Ok(self.files.add_handle(file, mode))
     }
 
-    /// Whether the CMK of an open file can be used now.
+    /// Whether the CMK of an open file can be used now, by whom this thread opens it for.
     fn usable(&self, file: &OpenFile<B>) -> Result<()> {
         let core = file.core.read();
         if let Some(head) = &core.head {
-            self.keys.check_usable(head.unwrapped.gate.key())?;
+            self.keys
+                .open_again(&head.static_part.file_id, &head.unwrapped)?;
         }
         Ok(())
     }

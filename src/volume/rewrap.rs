@@ -126,6 +126,9 @@ impl<B: Backing> Volume<B> {
         self.backing
             .set_times(At::File(file.file()), SetTime::Omit, SetTime::At(old.mtime))?;
         head.unwrapped.gate = self.keys.gate(to);
+        if let Some(key) = slot.current().next() {
+            head.unwrapped.blob = key.blob.as_slice().into();
+        }
         let after = self.backing.stat_file(file.file())?;
         if let Err(error) = self
             .ctimes

@@ -27,6 +27,8 @@ import traceback
 REPO = pathlib.Path(__file__).resolve().parents[2]
 # As root, so that other users and the kernel's own permission checks take part.
 OPTIONS = "allow_other,default_permissions,suid,dev"
+# $ENVELOPEFS_TEST_TRANSPORT: which way the kernel's requests come, in every mount that the harness makes.
+TRANSPORT = os.environ.get("ENVELOPEFS_TEST_TRANSPORT", "auto")
 NOBODY, DAEMON = (65534, 65534), (1, 1)  # uid, gid: both exist on every Debian
 
 _cases = []
@@ -186,7 +188,7 @@ class Volume:
         return json.loads(self.cli(*words, "--json").stdout)
 
     def mount(self, *words, options=OPTIONS, mnt=None, ok=True):
-        done = self.cli("mount", self.cipher, mnt or self.mnt, "--log", self.log, "-o", options, *words, ok=ok, cwd="/")
+        done = self.cli("mount", self.cipher, mnt or self.mnt, "--log", self.log, "-o", f"transport={TRANSPORT},{options}", *words, ok=ok, cwd="/")
         if done.returncode == 0:
             assert str(mnt or self.mnt) in mounts(), "mount returned before there was a mount"
         return self if ok else done

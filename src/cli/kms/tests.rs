@@ -240,7 +240,7 @@ fn a_key_is_shown_as_aws_shows_it() {
     );
     for (line, exception) in [
         ("--key-usage SIGN_VERIFY", "ValidationException"),
-        ("--key-spec SM2", "UnsupportedOperationException"),
+        ("--key-spec SM2", "ValidationException"),
         ("--origin AWS_CLOUDHSM", "UnsupportedOperationException"),
     ] {
         assert_eq!(fixture.refused(&format!("create-key {line}")), exception);
@@ -299,7 +299,7 @@ fn what_is_encrypted_is_decrypted() {
     ));
     assert_eq!(opened, "\"aGVsbG8=\"\n");
     let algorithm = format!("{raw} {one} --encryption-algorithm RSAES_OAEP_SHA_256");
-    assert_eq!(fixture.refused(&algorithm), "UnsupportedOperationException");
+    assert_eq!(fixture.refused(&algorithm), "InvalidKeyUsageException");
     let bad = format!("encrypt --key-id {one} --plaintext no*base64");
     assert!(is_usage(
         fixture.try_run(&bad.split(' ').collect::<Vec<_>>())
@@ -545,13 +545,16 @@ fn queries_and_text_are_those_of_the_aws_command_line() {
 fn usage_is_checked_before_the_keystore_is_opened() {
     let line = Line::try_parse_from(["kms", "encrypt", "--key-id", "alias/a", "--plaintext", "*"])
         .unwrap();
-    let result = run(line.command, &|| panic!("opened"));
-    assert!(is_usage(result));
+    let error = run(line.command, &|| panic!("opened")).unwrap_err();
+    assert_eq!(exit::of(&error), Exit::AwsUsage);
     for args in [
         &["kms", "encrypt"][..],
         &["kms", "describe-key"],
         &["kms", "list-keys", "--limit", "x"],
     ] {
-        assert!(Line::try_parse_from(args).is_err());
+        if let Ok(line) = Line::try_parse_from(args) {
+            let error = run(line.command, &|| panic!("opened")).unwrap_err();
+            assert_eq!(exit::of(&error), Exit::AwsUsage, "{args:?}");
+        }
     }
 }

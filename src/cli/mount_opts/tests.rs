@@ -19,6 +19,7 @@ fn every_option_of_the_manual_is_taken() {
             Some((name, "OCTAL")) => format!("{name}=022"),
             Some((name, "TIME")) => format!("{name}=10m"),
             Some((name, "unix:PATH")) => format!("{name}=unix:/a"),
+            Some((name, "WAY")) => format!("{name}=dev"),
             Some((name, _)) => format!("{name}=/a"),
             None => name.replace('*', "systemd.automount"),
         };
@@ -30,7 +31,8 @@ fn every_option_of_the_manual_is_taken() {
 fn what_mount_users_type() {
     let options = parse(
         "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,fsname=f,subtype=s,uid=1,\
-         gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,nojournal",
+         gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,\
+         nojournal,transport=uring",
     );
     let expected = MountOptions {
         read_only: Some(true),
@@ -54,6 +56,7 @@ fn what_mount_users_type() {
         key_file: Some("/f".into()),
         log: Some("/l".into()),
         no_journal: true,
+        transport: Some(Transport::Uring),
     };
     assert_eq!(options, expected);
 }
@@ -156,6 +159,18 @@ fn times_have_units() {
 }
 
 #[test]
+fn the_transport_is_one_of_three() {
+    assert_eq!(parse("transport=auto").transport, Some(Transport::Auto));
+    assert_eq!(
+        parse("transport=uring,transport=dev").transport,
+        Some(Transport::Dev)
+    );
+    for text in ["transport=", "transport=DEV", "transport=fuse"] {
+        assert!(refuse(text).contains("auto, uring or dev"), "{text}");
+    }
+}
+
+#[test]
 fn numbers_are_checked() {
     for text in [
         "uid=",
@@ -177,7 +192,8 @@ fn numbers_are_checked() {
 #[test]
 fn the_text_form_comes_back() {
     let all = "ro,remount,allow_other,default_permissions,dev,exec,suid,atime,nojournal,uid=1,gid=2,umask=27,idle=60s,\
-               key-ttl=0s,fsname=a\\,b\\\\,subtype=,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l";
+               key-ttl=0s,kms=unix:/s,fsname=a\\,b\\\\,subtype=,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,\
+               transport=uring";
     let options = parse(all);
     assert_eq!(options.to_text(), OsString::from(all));
     assert_eq!(MountOptions::parse(&[options.to_text()]).unwrap(), options);

@@ -19,7 +19,7 @@ use super::control::{self, Control};
 use super::errno::Errno;
 use super::options::{MountOptions, Overrides};
 use super::panics::contain;
-use crate::volume::{Attr, Backing, Caller, HandleId, Volume};
+use crate::volume::{Attr, Backing, Caller, HandleId, Kind, Volume};
 
 pub(super) use files::Opened;
 pub(super) use xattrs::XattrAnswer;
@@ -98,6 +98,15 @@ impl<B: Backing> Ops<B> {
         self.lifetime
     }
 
+    /// How long it may remember the attributes that it asked for.
+    pub(super) fn lifetime_of(&self, attr: &Attr) -> Duration {
+        if attr.kind == Kind::File && self.volume.is_settling(attr.ino) {
+            self.lifetime.min(Duration::from_secs(1))
+        } else {
+            self.lifetime
+        }
+    }
+
     /// Whether the kernel may remember that a name is not there, and what a directory lists.
     pub(super) fn remembers(&self) -> bool {
         !self.shared
@@ -127,16 +136,21 @@ impl<B: Backing> Ops<B> {
         }
     }
 
-    /// A control call, or ENOTTY for any other ioctl.
+    /// A control call, or ENOTTY for any other ioctl. The caller takes up to `room` bytes.
     pub(super) fn ioctl(
         &self,
         caller: &Caller,
         command: u32,
         input: &[u8],
+        room: u32,
     ) -> Result<Vec<u8>, Errno> {
         // Whoever watches the status of a mount must not keep it from being idle.
         contain("ioctl", || {
-            control::answer(self.control.as_deref(), caller.uid, command, input)
+            let answer = control::answer(self.control.as_deref(), caller.uid, command, input)?;
+            if answer.len() > room as usize {
+                return Err(Errno::INVAL);
+            }
+            Ok(answer)
         })
     }
 }

@@ -261,7 +261,7 @@ fn owner_and_permissions_can_be_overridden() {
         uid: Some(ELSE),
         gid: Some(7),
         umask: Some(0o027),
-        ..MountOptions::new()
+        ..chosen()
     };
     let m = Mounted::with(&options);
     fs::write(m.path("f"), "x").unwrap();

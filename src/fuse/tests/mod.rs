@@ -4,6 +4,7 @@ mod attributes;
 mod files;
 mod mounting;
 mod names;
+mod transports;
 mod units;
 
 use std::fs;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Control, Mount, MountOptions};
+use super::{Control, Mount, MountOptions, Transport};
 use crate::format::NameEncoding;
 use crate::kms::api::CreateKeyRequest;
 use crate::kms::{self, KeyRef, Kms, ProtectorInput};
@@ -29,7 +30,7 @@ const SOMEBODY: u32 = 12_345;
 const ELSE: u32 = 23_456;
 
 /// The one place that makes the volume under test, of an empty directory.
-fn volume(cipher: &Path) -> Arc<Volume<Os>> {
+pub(super) fn volume(cipher: &Path) -> Arc<Volume<Os>> {
     open_volume(cipher, false)
 }
 
@@ -61,6 +62,19 @@ fn open_with(cipher: &Path, options: OpenOptions) -> (Arc<Volume<Os>>, Arc<Kms>,
     (Arc::new(volume), kms, key)
 }
 
+/// What nobody chose otherwise; `$ENVELOPEFS_TEST_TRANSPORT` says which way requests come.
+fn chosen() -> MountOptions {
+    let transport = match std::env::var("ENVELOPEFS_TEST_TRANSPORT").as_deref() {
+        Ok("uring") => Transport::Uring,
+        Ok("dev") => Transport::Dev,
+        _ => Transport::Auto,
+    };
+    MountOptions {
+        transport,
+        ..MountOptions::new()
+    }
+}
+
 /// Answers "panic" by panicking, everything else with itself.
 struct Echo;
 
@@ -80,7 +94,7 @@ struct Mounted {
 
 impl Mounted {
     fn new() -> Self {
-        Self::with(&MountOptions::new())
+        Self::with(&chosen())
     }
 
     fn with(options: &MountOptions) -> Self {

@@ -19,7 +19,7 @@ fn fs_type(m: &Mounted) -> String {
 fn named(subtype: &str) -> MountOptions {
     MountOptions {
         subtype: Some(subtype.to_owned()),
-        ..MountOptions::new()
+        ..chosen()
     }
 }
 
@@ -31,7 +31,7 @@ fn the_mount_table_shows_what_was_asked_for() {
     let options = MountOptions {
         fsname: Some("a, name".to_owned()),
         noexec: true,
-        ..MountOptions::new()
+        ..chosen()
     };
     let m = Mounted::with(&options);
     assert_eq!(
@@ -47,7 +47,7 @@ fn the_mount_table_shows_what_was_asked_for() {
 fn a_read_only_mount_refuses_writes() {
     let m = Mounted::with(&MountOptions {
         read_only: true,
-        ..MountOptions::new()
+        ..chosen()
     });
     assert_eq!(errno(fs::write(m.path("f"), "")), libc::EROFS);
     assert_eq!(errno(fs::create_dir(m.path("d"))), libc::EROFS);
@@ -79,7 +79,7 @@ fn nothing_holds_the_volume_after_the_end() {
     fs::create_dir(&point).unwrap();
     let volume = volume(&cipher);
     for _ in 0..5 {
-        let options = MountOptions::new();
+        let options = chosen();
         let mount = Mount::start(Arc::clone(&volume), &point, &options, None).unwrap();
         // Closed, but perhaps not yet said so when the mount goes.
         fs::write(point.join("f"), "x").unwrap();
@@ -112,13 +112,13 @@ fn the_end_of_a_mount_leaves_others_at_its_place_alone() {
 
     rustix::mount::mount("below", &m.point, "tmpfs", MountFlags::empty(), None).unwrap();
     let cipher = m.point.parent().unwrap().join("cipher");
-    let mount = Mount::start(volume(&cipher), &m.point, &MountOptions::new(), None).unwrap();
+    let mount = Mount::start(volume(&cipher), &m.point, &chosen(), None).unwrap();
     assert_eq!(fs_type(&m), "fuse.envelopefs");
     rustix::mount::unmount(&m.point, UnmountFlags::empty()).unwrap();
     mount.wait().unwrap();
     assert_eq!(fs_type(&m), "tmpfs");
 
-    let mount = Mount::start(volume(&cipher), &m.point, &MountOptions::new(), None).unwrap();
+    let mount = Mount::start(volume(&cipher), &m.point, &chosen(), None).unwrap();
     rustix::mount::mount("above", &m.point, "tmpfs", MountFlags::empty(), None).unwrap();
     let covered = mount.unmounter().unmount(Unmount::IfIdle);
     assert!(
@@ -188,7 +188,7 @@ fn a_dead_mount_of_ours_is_cleared_away() {
     }
 
     drop(device::mount(&m.point, &named("somebody-elses")).unwrap());
-    let refused = Mount::start(volume(&cipher), &m.point, &MountOptions::new(), None).map(drop);
+    let refused = Mount::start(volume(&cipher), &m.point, &chosen(), None).map(drop);
     assert!(
         matches!(refused, Err(FuseError::ForeignStale { .. })),
         "{refused:?}"
@@ -202,7 +202,7 @@ fn a_dead_mount_of_ours_is_cleared_away() {
 fn a_killed_server_s_mount_is_cleared_away() {
     const INSIDE: &str = "ENVELOPEFS_TEST_TO_BE_KILLED";
     let start = |dir: &Path| {
-        let options = MountOptions::new();
+        let options = chosen();
         Mount::start(
             volume(&dir.join("cipher")),
             &dir.join("mnt"),
@@ -266,7 +266,7 @@ fn mount_points_that_will_not_do_are_refused() {
     let dir = TempDir::new().unwrap();
     let cipher = dir.path().join("cipher");
     fs::create_dir(&cipher).unwrap();
-    let options = MountOptions::new();
+    let options = chosen();
     let start = |point: &Path| Mount::start(volume(&cipher), point, &options, None).map(drop);
     let missing = start(&dir.path().join("missing"));
     assert!(
@@ -288,7 +288,7 @@ fn an_idle_mount_goes_by_itself() {
     let period = Duration::from_millis(300);
     let options = MountOptions {
         idle: Some(period),
-        ..MountOptions::new()
+        ..chosen()
     };
     let mut m = Mounted::with(&options);
     let gone = |m: &Mounted| !mountpoint::is_mount_point(&m.point).unwrap();
@@ -323,7 +323,7 @@ fn a_mount_in_use_is_not_idle() {
     let period = Duration::from_millis(500);
     let m = Mounted::with(&MountOptions {
         idle: Some(period),
-        ..MountOptions::new()
+        ..chosen()
     });
     let start = Instant::now();
     let (mut last, mut longest) = (start, Duration::ZERO);
@@ -348,7 +348,7 @@ fn a_shared_mount_sees_what_others_write() {
         shared: true,
         read_only: true,
         attribute_lifetime: Duration::from_millis(50),
-        ..MountOptions::new()
+        ..chosen()
     };
     let writer = Mounted::new();
     let cipher = writer.point.parent().unwrap().join("cipher");
@@ -382,7 +382,7 @@ fn a_file_that_is_cut_off_from_its_key_is_not_read_on() {
         ..OpenOptions::default()
     };
     let (volume, kms, key) = open_with(&cipher, options);
-    let mount = Mount::start(volume, &point, &MountOptions::new(), None).unwrap();
+    let mount = Mount::start(volume, &point, &chosen(), None).unwrap();
     let path = point.join("f");
     fs::write(&path, vec![b'x'; 20_000]).unwrap();
     let file = File::open(&path).unwrap();
@@ -451,7 +451,7 @@ fn as_a_user(dir: &Path) {
     fs::create_dir(&point).unwrap();
     let options = MountOptions {
         fsname: Some("my,files".to_owned()),
-        ..MountOptions::new()
+        ..chosen()
     };
     assert!(!options.allow_other);
     let mount = Mount::start(volume(&cipher), &point, &options, Some(Arc::new(Echo))).unwrap();

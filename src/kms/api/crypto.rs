@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use super::super::cache::CachedKey;
@@ -46,7 +46,7 @@ pub struct EncryptRequest {
     #[serde(default, skip_serializing)]
     pub grant_tokens: GrantTokens,
     /// `EncryptionAlgorithm`
-    #[serde(default = "default_algorithm")]
+    #[serde(default = "default_algorithm", deserialize_with = "algorithm")]
     pub encryption_algorithm: EncryptionAlgorithmSpec,
     /// `DryRun`
     #[serde(skip_serializing_if = "is_false")]
@@ -82,7 +82,7 @@ pub struct DecryptRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<KeyName>,
     /// `EncryptionAlgorithm`
-    #[serde(default = "default_algorithm")]
+    #[serde(default = "default_algorithm", deserialize_with = "algorithm")]
     pub encryption_algorithm: EncryptionAlgorithmSpec,
     /// `Recipient`
     #[serde(skip_serializing)]
@@ -129,10 +129,10 @@ pub struct ReEncryptRequest {
     #[serde(default, skip_serializing_if = "EncryptionContext::is_empty")]
     pub destination_encryption_context: EncryptionContext,
     /// `SourceEncryptionAlgorithm`
-    #[serde(default = "default_algorithm")]
+    #[serde(default = "default_algorithm", deserialize_with = "algorithm")]
     pub source_encryption_algorithm: EncryptionAlgorithmSpec,
     /// `DestinationEncryptionAlgorithm`
-    #[serde(default = "default_algorithm")]
+    #[serde(default = "default_algorithm", deserialize_with = "algorithm")]
     pub destination_encryption_algorithm: EncryptionAlgorithmSpec,
     /// `GrantTokens`
     #[serde(default, skip_serializing)]
@@ -169,6 +169,13 @@ pub struct ReEncryptResponse {
 
 fn default_algorithm() -> EncryptionAlgorithmSpec {
     EncryptionAlgorithmSpec::SymmetricDefault
+}
+
+/// A member that is null is one that is not there.
+fn algorithm<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<EncryptionAlgorithmSpec, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_else(default_algorithm))
 }
 
 /// What encrypts: the algorithm, and the context that it binds.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -318,22 +319,30 @@ fn records_within_transactions_and_anchors() {
     };
     let log = world.log_at(at(0), limits);
     let begin = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..100 {
+    let stopped = AtomicBool::new(false);
+    let recorded = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
                 world
                     .store
                     .change(|_| {
                         add(&log, 1);
-                        std::thread::yield_now();
                         Ok(())
                     })
                     .unwrap();
+                count += 1;
+                std::thread::sleep(std::time::Duration::from_micros(100));
             }
+            count
         });
+        // Each ends a segment, if 20,000 bytes have come since the one before.
         for _ in 0..100 {
             log.anchor(&world.store, at(0)).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
+        stopped.store(true, Ordering::Relaxed);
+        recording.join().unwrap()
     });
     assert!(
         begin.elapsed() < std::time::Duration::from_secs(20),
@@ -341,7 +350,7 @@ fn records_within_transactions_and_anchors() {
     );
     let report = world.verify();
     assert!(
-        clean(&report) && report.records == 100 && report.segments > 2,
+        clean(&report) && report.records == recorded && report.segments > 2,
         "{report:?}"
     );
 }

@@ -39,7 +39,7 @@ fn operations_are_json_in_and_json_out() {
     let id = fixture.key();
     let body = json!({
         "KeyId": id.to_string(), "Plaintext": "aGVsbG8=", "EncryptionContext": {"a": "b"},
-        "Unknown": [1, 2],
+        "Unknown": [1, 2], "EncryptionAlgorithm": null, "GrantTokens": null, "DryRun": null,
     });
     let made = call(&fixture.kms, "Encrypt", &body).unwrap();
     assert_eq!(made["KeyId"], fixture.kms.key_arn(&id));

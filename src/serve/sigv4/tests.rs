@@ -42,10 +42,10 @@ impl Parsed {
                 Some((name, value)) if !line.starts_with(' ') => {
                     headers.push((name.to_owned(), value.into()));
                 }
-                // Folded lines count as values of their own.
+                // A folded line goes on with the value (RFC 9112, section 5.2).
                 _ => {
-                    let name = headers.last().unwrap().0.clone();
-                    headers.push((name, line.into()));
+                    let value = &mut headers.last_mut().unwrap().1;
+                    value.extend_from_slice(line.as_bytes());
                 }
             }
         }

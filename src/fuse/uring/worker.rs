@@ -1,0 +1,96 @@
+//! What a thread of the transport does: wait for a request, have it answered, send the answer.
+
+use std::io;
+
+use rustix::thread::CpuSet;
+use tracing::debug;
+
+use super::super::errno::Errno;
+use super::super::ops::Ops;
+use super::super::panics::contain;
+use super::answer::answer;
+use super::codec::opcode;
+use super::ring::{Request, Ring};
+use crate::volume::Backing;
+
+/// A read of this many bytes is no small one: whoever asks for it reads on meanwhile.
+const LARGE_READ: u32 = 128 << 10;
+
+/// Until the connection ends. `cpu`: where the thread belongs.
+pub(super) fn serve<B: Backing>(ring: &mut Ring, ops: &Ops<B>, cpu: Option<u16>) -> io::Result<()> {
+    let mut place = cpu.map(Place::new);
+    while let Some(index) = ring.next()? {
+        let result = match ring.request(index) {
+            Some(request) => {
+                if let Some(place) = &mut place {
+                    place.suit(is_large_read(&request));
+                }
+                // `ops` contains the panics of operations, this those of the codec.
+                contain("request", || {
+                    answer(
+                        ops,
+                        &request.head,
+                        request.args,
+                        request.payload,
+                        request.given,
+                    )
+                })
+            }
+            None => Err(Errno::IO),
+        };
+        ring.commit(index, result)?;
+    }
+    Ok(())
+}
+
+fn is_large_read(request: &Request<'_>) -> bool {
+    request.head.opcode == opcode::READ
+        && request.read_size().is_some_and(|size| size >= LARGE_READ)
+}
+
+/// Where a thread runs. A small request is answered best on the processor that it was asked for on:
+/// the one who asks waits, and no other processor has to be woken. One who streams a file doesn't
+/// wait but works on what was read ahead, so that the next piece is better opened elsewhere.
+struct Place {
+    home: CpuSet,
+    anywhere: Option<CpuSet>,
+    at_home: bool,
+    /// The request before was a large read.
+    streaming: bool,
+}
+
+impl Place {
+    /// Ties the thread to its processor.
+    fn new(cpu: u16) -> Self {
+        let anywhere = rustix::thread::sched_getaffinity(None).ok();
+        let mut home = CpuSet::new();
+        home.set(usize::from(cpu));
+        go(&home);
+        Self {
+            home,
+            anywhere,
+            at_home: true,
+            streaming: false,
+        }
+    }
+
+    /// Moves before a request is answered: away with the second large read in a row, home with the
+    /// first other request.
+    fn suit(&mut self, large: bool) {
+        let away = large && self.streaming;
+        self.streaming = large;
+        if away == self.at_home
+            && let Some(anywhere) = &self.anywhere
+        {
+            go(if away { anywhere } else { &self.home });
+            self.at_home = !away;
+        }
+    }
+}
+
+/// Without it things only go slower.
+fn go(cpus: &CpuSet) {
+    if let Err(error) = rustix::thread::sched_setaffinity(None, cpus) {
+        debug!(%error, "a thread is not tied to its processor");
+    }
+}
