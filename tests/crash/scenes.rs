@@ -110,9 +110,6 @@ fn exchanging_names() {
     }
 }
 
-/// One step on a file of the world.
-type Step = fn(&mut World, Thing) -> Outcome<()>;
-
 /// Whichever call fails below: the file is old or new, what is written and synced afterwards stays.
 #[test]
 fn a_call_that_fails_in_each_step() {
