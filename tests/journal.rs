@@ -9,7 +9,7 @@ mod kit;
 use std::path::Path;
 use std::sync::Arc;
 
-use envelopefs::backing::{Call, Calls, Os, Repeat};
+use envelopefs::backing::{Calls, Os, Repeat};
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{
     FallocateMode, HandleId, JournalMode, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
@@ -333,6 +333,10 @@ fn a_full_ring_is_written_back() {
             );
         }
         assert!(read_all(&volume, &name).unwrap() == model);
+        if journal == JournalMode::Background {
+            // A copy that is made while blocks go home is not one of a single moment.
+            volume.write_back().unwrap();
+        }
         let again = reopen(&kit, killed(&kit, &format!("killed{name}")));
         assert!(read_all(&again, &name).unwrap() == model);
         drop(again);
@@ -699,12 +703,13 @@ fn a_torn_new_file_is_no_error() {
 /// a reopening too.
 #[test]
 fn a_failing_disk_leaves_each_block_old_or_new() {
-    for (what, size, step) in STEPS {
+    for size in [100_usize, 3000, 9000, 40_000, 900_000] {
+        let what = &*format!("{size} bytes");
         for repeat in [Repeat::Once, Repeat::FromThenOn] {
             for nth in 1..60 {
                 let kit = Kit::new();
                 let volume = open(&kit, manual());
-                make_with(&volume, "file", &pattern(*size, 1));
+                make_with(&volume, "file", &pattern(size, 1));
                 volume.close().unwrap();
                 drop(volume);
                 let faulty = envelopefs::backing::Faulty::new(kit.os());
@@ -712,26 +717,25 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                 let volume = Volume::open(faulty, Arc::clone(&kit.kms), manual()).unwrap();
                 let node = volume.lookup(NodeId::ROOT, b"file").unwrap().ino;
                 let handle = volume.open_file(&ME, node, OpenMode::READ_WRITE).unwrap();
-                let _ = (what, step);
                 faults.reset_counts();
                 faults.fail_nth(Calls::CHANGES, nth, libc::ENOSPC, repeat);
                 let new = pattern(6000, 2);
                 let at = size / 2;
                 let wrote = volume.write(handle, at as u64, &new, false).is_ok();
                 let cut = SetAttr {
-                    size: Some(*size as u64 / 4),
+                    size: Some(size as u64 / 4),
                     ..SetAttr::default()
                 };
                 let cut_done = volume.setattr(&ME, node, None, &cut).is_ok();
                 let synced = volume.fsync(handle, true).is_ok();
                 let failed = faults.failed();
                 faults.clear();
-                let mut whole = pattern(*size, 1);
+                let mut whole = pattern(size, 1);
                 if whole.len() < at + 6000 {
                     whole.resize(at + 6000, 0);
                 }
                 whole[at..at + 6000].copy_from_slice(&new);
-                let old = pattern(*size, 1);
+                let old = pattern(size, 1);
                 let check = |bytes: &[u8], when: &str| {
                     let right = [&old[..], &whole[..], &old[..size / 4]];
                     assert!(
@@ -763,11 +767,10 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
                 volume.close().unwrap();
                 drop(volume);
                 let volume = kit.open();
-                let closed = read_all(&volume, "file");
-                let closed = closed.unwrap_or_else(|error| {
-                    panic!("{what}, call {nth}, {repeat:?}, closed, wrote {wrote}, cut {cut_done}, synced {synced}: {error}")
+                let bytes = read_all(&volume, "file").unwrap_or_else(|error| {
+                    panic!("{what}, call {nth}, {repeat:?}, closed, wrote {wrote}, cut {cut_done}: {error}")
                 });
-                check(&closed, "closed");
+                check(&bytes, "closed");
                 is_clean(&volume, what);
                 if failed == 0 {
                     break;
@@ -776,5 +779,4 @@ fn a_failing_disk_leaves_each_block_old_or_new() {
             }
         }
     }
-    let _ = Call::ALL;
 }

@@ -1,7 +1,7 @@
 //! AES-256-GCM (NIST SP 800-38D) with 96-bit random nonces and 128-bit tags.
 
 use super::{CryptoError, backend, random};
-use crate::secret::Key256;
+use crate::secret::{Key256, Secret};
 
 /// Bytes in a nonce.
 pub const NONCE_LEN: usize = 12;
@@ -25,6 +25,17 @@ impl AeadKey {
     /// Expands a 256-bit key.
     pub fn new(key: &Key256) -> Self {
         Self(backend::Gcm::new(key.expose()))
+    }
+
+    /// A key and the nonce of its one message, which were derived together.
+    ///
+    /// # Panics
+    /// Never: 44 bytes have a first 32.
+    pub fn with_nonce(derived: &Secret<{ 32 + NONCE_LEN }>) -> (Self, [u8; NONCE_LEN]) {
+        let mut nonce = [0; NONCE_LEN];
+        let (key, rest) = derived.expose().split_first_chunk().expect("44 bytes");
+        nonce.copy_from_slice(rest);
+        (Self(backend::Gcm::new(key)), nonce)
     }
 
     /// Encrypts `plain` into `cipher` (same length) under a fresh random nonce.

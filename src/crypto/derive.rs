@@ -18,13 +18,10 @@ pub fn hkdf_sha256<const N: usize>(key: &Key256, salt: &[u8], info: &[&[u8]]) ->
 /// `N` is at most 64.
 pub fn kbkdf_hmac_sha256<const N: usize>(key: &Key256, fixed: &[&[u8]]) -> Secret<N> {
     let prf = backend::HmacSha256::new(key.expose());
+    let fixed = fixed.concat();
     Secret::init(|out| {
         for (counter, piece) in (1u32..).zip(out.chunks_mut(32)) {
-            let counter = counter.to_be_bytes();
-            let mut input: Vec<&[u8]> = Vec::with_capacity(fixed.len() + 1);
-            input.push(&counter);
-            input.extend_from_slice(fixed);
-            let block = Zeroizing::new(prf.tag(&input));
+            let block = Zeroizing::new(prf.tag(&[&counter.to_be_bytes(), &fixed]));
             piece.copy_from_slice(&block[..piece.len()]);
         }
     })

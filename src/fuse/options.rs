@@ -109,10 +109,10 @@ impl Default for MountOptions {
     }
 }
 
-/// As many as there are processors, from two to eight: one that waits for a disk is not to hold up
+/// As many as there are processors, from four to eight: some that wait for a disk are not to hold up
 /// all others.
 fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
+    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(4, 8))
 }
 
 /// What is shown in place of the attributes that are stored.

@@ -92,7 +92,11 @@ pub(super) fn connect<B: Backing>(
                     // An inode that the kernel doesn't have is an error that is none.
                     let _ = notifier.inval_inode(INodeNo(node.0), 0, 0);
                 }),
-                run: Box::new(move || session.run()),
+                run: Box::new(move || match session.run() {
+                    // Ended while a thread was about to read: an end as any other.
+                    Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+                    result => result,
+                }),
             })
         }
     }

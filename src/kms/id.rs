@@ -79,16 +79,19 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<Self, KmsError> {
         let invalid = || KmsError::NotFound(format!("Invalid keyId '{text}'"));
         let hyphens = |(i, b)| (b == b'-') == matches!(i, 8 | 13 | 18 | 23);
-        let (multi_region, digits) = if let Some(digits) = text.strip_prefix("mrk-") {
-            (true, digits.to_owned())
+        let (multi_region, bytes) = if let Some(digits) = text.strip_prefix("mrk-") {
+            (true, from_hex(digits.as_bytes()))
         } else if text.len() == 36 && text.bytes().enumerate().all(hyphens) {
-            (false, text.replace('-', ""))
+            let mut digits = [0; 32];
+            for (to, from) in digits.iter_mut().zip(text.bytes().filter(|b| *b != b'-')) {
+                *to = from;
+            }
+            (false, from_hex(&digits))
         } else {
             return Err(invalid());
         };
-        let bytes = from_hex(&digits).ok_or_else(invalid)?;
         Ok(Self {
-            bytes,
+            bytes: bytes.ok_or_else(invalid)?,
             multi_region,
         })
     }
@@ -146,15 +149,14 @@ impl FromStr for MaterialId {
     type Err = KmsError;
 
     fn from_str(text: &str) -> Result<Self, KmsError> {
-        from_hex(text)
+        from_hex(text.as_bytes())
             .map(Self)
             .ok_or_else(|| KmsError::Validation(format!("'{text}' is no key material id")))
     }
 }
 
 /// Exactly `N` bytes from lower- or upper-case hex digits.
-fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let digits = digits.as_bytes();
+fn from_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     if digits.len() != 2 * N {
         return None;
     }

@@ -21,11 +21,7 @@ fn wrapping_key(material: &Key256, header: &[u8; HEADER_LEN]) -> (AeadKey, [u8; 
     let (prefix, salt) = header.split_at(PREFIX_LEN);
     let bits = (DERIVED as u32 * 8).to_be_bytes();
     let derived: Secret<DERIVED> = kbkdf_hmac_sha256(material, &[LABEL, &[0], salt, prefix, &bits]);
-    let (key, nonce_bytes) = derived.expose().split_at(32);
-    let key = AeadKey::new(&Key256::init(|out| out.copy_from_slice(key)));
-    let mut nonce = [0; NONCE_LEN];
-    nonce.copy_from_slice(nonce_bytes);
-    (key, nonce)
+    AeadKey::with_nonce(&derived)
 }
 
 fn associated_data(header: &[u8; HEADER_LEN], context: &EncryptionContext) -> Vec<u8> {

@@ -159,7 +159,7 @@ impl<B: Backing> Volume<B> {
             file.pages.put(Arc::new(page));
         }
         if let Ok(len) = blocks_size(size) {
-            let _ = self.backing.truncate(file.file(), len);
+            self.cut_back(file, len);
         }
         core.layout = Layout::Blocks { size };
         if let Some(head) = &mut core.head {
@@ -244,7 +244,7 @@ impl<B: Backing> Volume<B> {
                 .append(&self.backing, record)
                 .inspect_err(|_| {
                     if grown && let Ok(len) = blocks_size(before) {
-                        let _ = self.backing.truncate(file.file(), len);
+                        self.cut_back(file, len);
                     }
                 })?;
             RECORD.set(appended.buffer);
@@ -473,7 +473,7 @@ impl<B: Backing> Volume<B> {
                 .append(&self.backing, record)
                 .inspect_err(|_| {
                     if state.size > before {
-                        let _ = self.backing.truncate(file.file(), cipher_size(before));
+                        self.cut_back(file, cipher_size(before));
                     }
                 })?;
             RECORD.set(appended.buffer);

@@ -92,7 +92,7 @@ impl<B: Backing> Volume<B> {
                     .truncate(file.file(), Layout::cipher_size(new).0)
             });
         if let Err(error) = made {
-            let _ = self.backing.truncate(file.file(), 0);
+            self.cut_back(file, 0);
             return Err(error.into());
         }
         core.head = Some(head);
@@ -122,9 +122,7 @@ impl<B: Backing> Volume<B> {
             // Too large for the filesystem below, or worse: back to the old size.
             let stretched = core.layout.size();
             let back = PlainOffset::new(stretched).map_err(VolumeError::range)?;
-            let _ = self
-                .backing
-                .truncate(file.file(), Layout::cipher_size(back).0);
+            self.cut_back(file, Layout::cipher_size(back).0);
             if stretched > size {
                 let _ = self.truncate_core(file, core, size);
             }

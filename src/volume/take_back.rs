@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockReadGuard;
 
@@ -70,11 +71,17 @@ impl<B: Backing> Volume<B> {
             if stated {
                 let _ = self.write_state(file, head, state);
             }
-            let _ = self
-                .backing
-                .truncate(file.file(), Layout::cipher_size(size).0);
+            self.cut_back(file, Layout::cipher_size(size).0);
         }
         tracing::debug!(node = file.node.0, "a failed write was taken back");
+    }
+
+    /// Cuts the cipher file back to `len` bytes after a failed step. Where even that fails, it is cut
+    /// when its state is sealed.
+    pub(super) fn cut_back(&self, file: &OpenFile<B>, len: u64) {
+        if self.backing.truncate(file.file(), len).is_err() {
+            file.unsealed.store(true, Ordering::Release);
+        }
     }
 
     /// One block of a failed write, which had `old_len` bytes before: it keeps its old entry where

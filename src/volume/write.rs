@@ -208,7 +208,7 @@ impl<B: Backing> Volume<B> {
     }
 
     fn back_to_empty(&self, file: &OpenFile<B>, core: &mut Core) {
-        let _ = self.backing.truncate(file.file(), 0);
+        self.cut_back(file, 0);
         *core = Core::empty();
         file.pages.cut(None);
     }
@@ -218,7 +218,7 @@ impl<B: Backing> Volume<B> {
         let size = (INLINE_AT + plain.len()) as u64;
         head.inline.clone_from(&plain);
         if self.write_inline(file, head, None, plain).is_ok() {
-            let _ = self.backing.truncate(file.file(), size);
+            self.cut_back(file, size);
         }
     }
 

@@ -10,6 +10,8 @@ use super::power::Mode;
 use super::sim::{Plan, explore, tell};
 use super::world::{Outcome, World};
 
+type Step = fn(&mut World, Thing) -> Outcome<()>;
+
 /// States at each place of the record.
 const STATES: usize = 40;
 
@@ -135,9 +137,6 @@ fn exchanging_names() {
         survives_each_cut(&kit, story, STATES);
     }
 }
-
-/// One step on a file of the world.
-type Step = fn(&mut World, Thing) -> Outcome<()>;
 
 /// Whichever call fails below: the file is old or new, what is written and synced afterwards stays.
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use envelopefs::maintain::fsck::FsckOptions;
 use envelopefs::maintain::reencrypt::ReencryptOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::Volume;
@@ -267,9 +268,16 @@ fn is_hidden(path: &str) -> bool {
     path.contains("/?")
 }
 
+/// A thread costs more than a look at the few files that there are.
+const ON_ONE_THREAD: FsckOptions<'static> = FsckOptions {
+    threads: 1,
+    repair: false,
+    memory: None,
+};
+
 /// Everything reads as it should: fsck must say so too.
 fn fsck(volume: &Volume<Mem>, findings: &mut Findings) {
-    match maintain::fsck::run(volume, &Silent) {
+    match maintain::fsck::run_with(volume, &ON_ONE_THREAD, &Silent) {
         Ok(report) if report.is_clean() => {}
         // All that should be there is: this is about an entry with a long name that was never synced.
         Ok(report) if report.damaged.iter().all(|damage| is_hidden(&damage.path)) => {

@@ -261,7 +261,7 @@ fn overwrite(world: &mut World, rng: &mut SmallRng, steps: usize, rewrap: Option
             world.acknowledged();
             continue;
         }
-        match rng.random_range(0..10) {
+        match rng.random_range(0..11) {
             0..5 => {
                 let at = rng.random_range(0..size);
                 let len = length(rng).min(size - at).max(1);
@@ -274,6 +274,7 @@ fn overwrite(world: &mut World, rng: &mut SmallRng, steps: usize, rewrap: Option
                 let data = bytes(rng, len);
                 world.write(thing, size, &data).unwrap();
             }
+            6 => world.write_back().unwrap(),
             _ => world.fsync(thing, rng.random_bool(0.5)).unwrap(),
         }
     }

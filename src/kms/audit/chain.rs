@@ -8,8 +8,6 @@
 //! Beside it lies the *head*: the place behind the last record, its number and hash, with the
 //! same MAC. It is written after each record, so that a record cut off at the end is missed.
 
-use std::io::Write;
-
 use crate::crypto::{self, MacKey};
 
 /// Bytes of a head: magic, segment, seq, length of the file, hash, MAC.
@@ -113,7 +111,12 @@ pub(super) fn push_hex<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N]) {
     out.extend_from_slice(pairs.as_flattened());
 }
 
-fn hex(text: &[u8]) -> Option<[u8; 32]> {
+/// The digits of some bytes.
+pub(super) fn hex<const N: usize>(bytes: [u8; N]) -> impl Iterator<Item = u8> {
+    bytes.into_iter().flat_map(|byte| HEX[usize::from(byte)])
+}
+
+fn unhex(text: &[u8]) -> Option<[u8; 32]> {
     let digit = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),
         b'a'..=b'f' => Some(b - b'a' + 10),
@@ -133,12 +136,12 @@ fn hex(text: &[u8]) -> Option<[u8; 32]> {
 /// that is open twice). The head behind it, and its MAC.
 pub(super) fn seal(key: &MacKey, head: &Head, line: &mut Vec<u8>) -> (Head, [u8; 32]) {
     let seq = head.seq + 1;
-    // Writing to a Vec does not fail.
-    let _ = write!(
-        line,
-        ",\"segment\":{},\"seq\":{seq},\"previous\":\"",
-        head.segment
-    );
+    let mut number = itoa::Buffer::new();
+    line.extend_from_slice(b",\"segment\":");
+    line.extend_from_slice(number.format(head.segment).as_bytes());
+    line.extend_from_slice(b",\"seq\":");
+    line.extend_from_slice(number.format(seq).as_bytes());
+    line.extend_from_slice(b",\"previous\":\"");
     push_hex(line, &head.hash);
     line.push(b'"');
     let hash = crypto::sha256(&[line]);
@@ -169,12 +172,14 @@ pub(super) struct Link {
 pub(super) fn open(key: &MacKey, line: &[u8]) -> Option<Link> {
     let at = line.len().checked_sub(TAIL_LEN)?;
     let (body, tail) = line.split_at(at);
-    let mac = hex(tail.strip_prefix(b",\"mac\":\"")?.strip_suffix(b"\"}}")?)?;
+    let mac = unhex(tail.strip_prefix(b",\"mac\":\"")?.strip_suffix(b"\"}}")?)?;
     let previous_at = body.len().checked_sub(",\"previous\":\"".len() + 64 + 1)?;
     let (rest, previous) = body.split_at(previous_at);
-    let previous = hex(previous
-        .strip_prefix(b",\"previous\":\"")?
-        .strip_suffix(b"\"")?)?;
+    let previous = unhex(
+        previous
+            .strip_prefix(b",\"previous\":\"")?
+            .strip_suffix(b"\"")?,
+    )?;
     let (rest, seq) = number_behind(rest, b",\"seq\":")?;
     let (_, segment) = number_behind(rest, b",\"segment\":")?;
     let hash = crypto::sha256(&[body]);

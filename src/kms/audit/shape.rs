@@ -7,7 +7,7 @@ use super::super::caller::{Caller, Principal};
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::Event;
-use super::chain::push_hex;
+use super::chain::{hex, push_hex};
 use crate::crypto;
 
 /// What local programs of this package are called.
@@ -166,8 +166,7 @@ fn resources(out: &mut Vec<u8>, event: &Event<'_>) {
 
 fn number(out: &mut Vec<u8>, value: Option<u32>) {
     match value {
-        // Writing to a Vec does not fail.
-        Some(value) => drop(write!(out, "{value}")),
+        Some(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
 }
@@ -177,18 +176,18 @@ fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
     // Version 4, variant 10 (RFC 9562).
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    out.push(b'"');
-    let mut from = 0;
-    for len in [4, 2, 2, 2, 6] {
-        if from > 0 {
-            out.push(b'-');
-        }
-        for byte in &bytes[from..from + len] {
-            push_hex(out, &[*byte]);
-        }
-        from += len;
+    let mut digits = [b'-'; 38];
+    (digits[0], digits[37]) = (b'"', b'"');
+    // 8-4-4-4-12 digits.
+    let places = (1..9)
+        .chain(10..14)
+        .chain(15..19)
+        .chain(20..24)
+        .chain(25..37);
+    for (place, digit) in places.zip(hex(bytes)) {
+        digits[place] = digit;
     }
-    out.push(b'"');
+    out.extend_from_slice(&digits);
 }
 
 thread_local! {
@@ -211,8 +210,8 @@ fn time(out: &mut Vec<u8>, time: Timestamp) {
         }
         out.extend_from_slice(shown.as_bytes());
     });
-    // Writing to a Vec does not fail.
-    let _ = write!(out, ".{millis:03}Z");
+    let digit = |place: u32| b'0' + (millis / place % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
 }
 
 /// A JSON string (RFC 8259 §7).

@@ -123,7 +123,7 @@ impl<B: Backing> Found<B> {
         sink: &mut dyn FnMut(&JournalRecord, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let (mut at, mut sequence) = (self.header.tail, self.header.sequence);
-        let mut buffer = vec![0; JOURNAL_RECORD_MAX];
+        let mut buffer = vec![0; RECORD_HEAD];
         loop {
             // Where it follows, else at the start of the ring.
             let mut found = None;
@@ -144,7 +144,7 @@ impl<B: Backing> Found<B> {
     fn read_record(
         &self,
         backing: &B,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         at: u64,
         sequence: u64,
     ) -> io::Result<Option<JournalRecord>> {
@@ -156,8 +156,11 @@ impl<B: Backing> Found<B> {
         let Ok(len) = JournalRecord::peek(&buffer[..got], self.header.epoch, sequence) else {
             return Ok(None);
         };
-        if len as u64 > most || len > buffer.len() {
+        if len as u64 > most || len > JOURNAL_RECORD_MAX {
             return Ok(None);
+        }
+        if len > buffer.len() {
+            buffer.resize(len, 0);
         }
         let got = read(&mut buffer[..len], at)?;
         Ok(JournalRecord::open(&buffer[..got], &self.key, self.header.epoch, sequence).ok())

@@ -574,6 +574,10 @@ impl<B: Backing> Engine<B> {
         let inline = matches!(core.layout, Layout::Inline { .. });
         let cipher_size = core.layout.stored_size();
         let Some(head) = &mut core.head else {
+            if self.backing.stat_file(file.file())?.size > 0 {
+                self.backing.truncate(file.file(), 0)?;
+            }
+            file.unsealed.store(false, Ordering::Release);
             return Ok(());
         };
         if inline && size != head.state.size {
