@@ -19,13 +19,10 @@ use fuser::{
 
 use super::convert::{caller, file_attr, file_type, no_entry, node, set_time};
 use super::errno::Errno;
-use super::ops::{Opened, Ops, XattrAnswer};
+use super::ops::{LONGEST_NAME, Opened, Ops, XattrAnswer};
 use super::options::{self, MountOptions};
 use super::transport::EndSignal;
 use crate::volume::{Attr, Backing, HandleId, SetAttr};
-
-/// The longest name that a directory takes, in bytes.
-const LONGEST_NAME: u32 = 255;
 
 thread_local! {
     /// What a read is answered from; grows to the largest request, then stays.

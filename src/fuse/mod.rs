@@ -3,8 +3,9 @@
 //!
 //! A request comes in through a transport (`fuser_fs`: `/dev/fuse` by way of the crate `fuser`;
 //! `uring`: io_uring, where the kernel has it), which decodes it, has `ops` do it, and encodes the
-//! answer. `ops` knows what a request means and nothing of how it came. `transport` chooses, `session` is the life of a mount, `device` and `mountpoint` are what
-//! mount(2) and umount(2) need, `control` is the way to the process behind a mount.
+//! answer. `ops` knows what a request means and nothing of how it came. `transport` chooses the way,
+//! `session` is the life of a mount, `device` and `mountpoint` are what mount(2) and umount(2) need,
+//! `control` is the way to the process behind a mount.
 //!
 //! What `fuser` 0.18 leaves to be done here: panics in operations (`panics`), times before 1970
 //! (`convert`), set-id bits under `HANDLE_KILLPRIV_V2` and ACLs without `SETXATTR_EXT` (`caller`,

@@ -96,7 +96,7 @@ impl MountOptions {
     /// How long the kernel may remember a name or attributes.
     pub(super) fn lifetime(&self) -> Duration {
         if self.shared {
-            self.attribute_lifetime.min(Duration::from_secs(1))
+            self.attribute_lifetime.min(SHORT_LIFETIME)
         } else {
             self.attribute_lifetime
         }
@@ -109,10 +109,13 @@ impl Default for MountOptions {
     }
 }
 
+/// How long the kernel may remember what others than itself may change.
+pub(super) const SHORT_LIFETIME: Duration = Duration::from_secs(1);
+
 /// As many as there are processors, from four to eight: some that wait for a disk are not to hold up
 /// all others.
 fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(4, 8))
+    std::thread::available_parallelism().map_or(4, |n| n.get().clamp(4, 8))
 }
 
 /// What is shown in place of the attributes that are stored.

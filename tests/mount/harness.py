@@ -273,6 +273,9 @@ def with_mount_helper():
     if "ENVELOPEFS_TEST_NAMESPACE" not in os.environ:
         os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", "--", sys.executable, *sys.argv],
                    {**os.environ, "ENVELOPEFS_TEST_NAMESPACE": "1", "ENVELOPEFS": binary()})
+    # Copies of what other tests have mounted would keep their disks in use until this script ends.
+    for point in [p for p in mounts() if "/envelopefs-test-" in p]:
+        subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL, check=False)
     cover = pathlib.Path(tempfile.mkdtemp(prefix="envelopefs-sbin-"))
     atexit.register(cover.rmdir)
     run("mount", "-t", "tmpfs", "none", cover)

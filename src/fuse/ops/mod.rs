@@ -17,9 +17,12 @@ use parking_lot::Mutex;
 
 use super::control::{self, Control};
 use super::errno::Errno;
-use super::options::{MountOptions, Overrides};
+use super::options::{MountOptions, Overrides, SHORT_LIFETIME};
 use super::panics::contain;
 use crate::volume::{Attr, Backing, Caller, HandleId, Kind, Volume};
+
+/// The longest name that a directory takes, in bytes.
+pub(super) const LONGEST_NAME: u32 = 255;
 
 pub(super) use files::Opened;
 pub(super) use xattrs::XattrAnswer;
@@ -101,7 +104,7 @@ impl<B: Backing> Ops<B> {
     /// How long it may remember the attributes that it asked for.
     pub(super) fn lifetime_of(&self, attr: &Attr) -> Duration {
         if attr.kind == Kind::File && self.volume.is_settling(attr.ino) {
-            self.lifetime.min(Duration::from_secs(1))
+            self.lifetime.min(SHORT_LIFETIME)
         } else {
             self.lifetime
         }

@@ -2,12 +2,9 @@
 //! the place of the request's payload.
 
 use super::super::errno::Errno;
-use super::super::ops::{Opened, Ops, XattrAnswer};
+use super::super::ops::{LONGEST_NAME, Opened, Ops, XattrAnswer};
 use super::codec::{self, Fields, InHeader, Out, fattr, opcode};
 use crate::volume::{Attr, Backing, HandleId, NodeId, SetAttr, SetTime, Time};
-
-/// The longest name that a directory takes, in bytes.
-const LONGEST_NAME: u32 = 255;
 
 /// Answers a request: `args` are the operation's own arguments, the first `given` bytes of `payload`
 /// what came with them (names, data). The length of the answer, which is in `payload` then.

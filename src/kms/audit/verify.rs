@@ -170,15 +170,14 @@ impl Checked<'_> {
             if read == 0 {
                 break;
             }
-            if line.pop_if(|b| *b == b'\n').is_some() {
-                self.line(number, &line, &mut progress, head.as_ref());
-                continue;
+            let whole = line.pop_if(|b| *b == b'\n').is_some();
+            if !whole {
+                // Part of a record that is being written, or that a killed process left: none that
+                // anybody was told of, unless the head says so.
+                line.push(b' ');
             }
-            // Part of a record that is being written, or that a killed process left: none that
-            // anybody was told of, unless the head says so.
-            line.push(b' ');
             self.line(number, &line, &mut progress, head.as_ref());
-            if read as u64 <= super::log::LONGEST {
+            if !whole && read as u64 <= super::log::LONGEST {
                 break; // the end of the file; what may have come since is the rest of that record
             }
         }
