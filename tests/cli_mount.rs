@@ -227,6 +227,39 @@ fn re_encrypt_through_the_daemon_and_without() {
 }
 
 #[test]
+fn a_mount_ends_a_renewal_of_an_open_file_by_itself() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    let content = "as long as some groups ".repeat(200_000);
+    fs::write(place.path("m/f"), &content).unwrap();
+    let two_keys = |place: &Place| {
+        let file = place.cipher_files().remove(0);
+        let told = place.ok(["inspect", file.to_str().unwrap(), "--json"]);
+        told.contains("previous")
+    };
+    let mut under_way = place
+        .command(["re-encrypt", "m", "--max-rate", "1M"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the re-encrypt is at work", || {
+        let job = &place.json(["status", "m", "--json"])["job"];
+        job["bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    place.ok(["umount", "m"]);
+    assert!(!under_way.wait().unwrap().success());
+    assert!(two_keys(&place));
+    place.mount(&["-o", "key-ttl=1"]);
+    let open = fs::File::open(place.path("m/f")).unwrap();
+    eventually("the file has one data key", || !two_keys(&place));
+    assert_eq!(fs::read_to_string(place.path("m/f")).unwrap(), content);
+    drop(open);
+    place.ok(["umount", "m"]);
+    assert!(place.ok(["fsck", "c"]).starts_with("clean: 1 file"));
+}
+
+#[test]
 fn a_long_report_of_a_rewrap_comes_whole() {
     let place = Place::with_volume();
     place.mount(&[]);
