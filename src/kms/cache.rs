@@ -5,6 +5,7 @@
 //! dropped, to be read again when they are next used. So a key that another process disabled is
 //! refused here from the moment its commit returns.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -106,6 +107,22 @@ impl CachedKey {
     }
 }
 
+thread_local! {
+    /// The look that an operation under way on this thread has taken: at which cache, and the header
+    /// that it saw.
+    static LOOK: Cell<Option<(usize, Header)>> = const { Cell::new(None) };
+}
+
+/// While this lives, its thread takes keys as they were when it was made: an operation that changes
+/// nothing looks at the database once, however many keys it asks for.
+pub(super) struct Look;
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        LOOK.set(None);
+    }
+}
+
 /// Keys in memory.
 pub(super) struct Cache {
     index: Option<LogIndex>,
@@ -174,12 +191,36 @@ impl Cache {
         Ok(Some(key))
     }
 
+    /// Takes one look for what follows on this thread.
+    pub(super) fn look(&self) -> Look {
+        LOOK.set(self.read_header().map(|header| (self.address(), header)));
+        Look
+    }
+
+    /// Something is about to be changed: what follows has to see that.
+    pub(super) fn look_again(&self) {
+        LOOK.set(None);
+    }
+
+    /// Which cache this is.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     fn header(&self) -> Option<Header> {
+        match LOOK.get() {
+            Some((cache, header)) if cache == self.address() => Some(header),
+            _ => self.read_header(),
+        }
+    }
+
+    fn read_header(&self) -> Option<Header> {
         self.index.as_ref().and_then(LogIndex::header)
     }
 
     /// Drops the keys that have changed.
     fn catch_up(&self, reader: &mut Reader) -> Result<()> {
+        self.look_again();
         // Before the database is read: a commit in between makes another header, seen next time.
         let header = self.header();
         let transaction = reader.sql.transaction()?;

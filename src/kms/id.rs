@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::error::KmsError;
 use crate::crypto;
+use crate::format::hex;
 
 /// The id of a CMK: a UUID, or `mrk-` and 32 hex digits for a multi-Region key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,16 +55,12 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = hex(&self.bytes);
         if self.multi_region {
-            f.write_str("mrk-")?;
+            return write!(f, "mrk-{digits}");
         }
-        for (i, byte) in self.bytes.iter().enumerate() {
-            if !self.multi_region && matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+        write!(f, "{a}-{b}-{c}-{d}-{e}")
     }
 }
 
@@ -135,7 +132,7 @@ impl MaterialId {
 
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

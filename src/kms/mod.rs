@@ -428,6 +428,7 @@ impl Kms {
         if !passed(found.ends) && !passed(found.rotates) {
             return Ok(key);
         }
+        self.cache.look_again();
         match self.maintain() {
             Ok(_) => {}
             Err(error) if passed(found.ends) => return Err(error),

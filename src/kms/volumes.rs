@@ -76,6 +76,7 @@ impl Client<'_> {
         context: &EncryptionContext,
     ) -> Result<DataKey> {
         let operation = Operation::GenerateDataKey;
+        let _look = self.kms().cache.look();
         self.perform(operation, Some(&Shown { key, context }), |call| {
             let key = call.use_place(&call.place(key)?, operation, &with_context(context))?;
             let plaintext: Key256 = crypto::random_key();
@@ -95,6 +96,7 @@ impl Client<'_> {
         let blob = Blob::parse(blob).map_err(|_| KmsError::InvalidCiphertext)?;
         let id = key_of(&blob);
         let shown = Shown { key: &id, context };
+        let _look = self.kms().cache.look();
         self.perform(Operation::Decrypt, Some(&shown), |call| {
             let key = blob_key(call, &blob, Operation::Decrypt, &with_context(context))?;
             open_data_key(call, &key, &blob, context)
@@ -118,6 +120,7 @@ impl Client<'_> {
             key: to_key,
             context: to,
         };
+        let _look = self.kms().cache.look();
         self.perform(Operation::ReEncrypt, Some(&shown), |call| {
             let source = blob_key(call, &blob, Operation::ReEncryptFrom, &with_context(from))?;
             let place = call.place(to_key)?;
@@ -230,6 +233,7 @@ impl Kms {
         if self.store.read(|sql| was_admitted(sql, place, volume))? {
             return Ok(false);
         }
+        self.cache.look_again();
         let volume_arn = Principal::Volume(*volume).arn(self.account_id());
         let sponsor = self.caller(self.local_principal()?).in_region(place.region);
         let constraints = GrantConstraints {

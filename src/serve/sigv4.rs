@@ -437,10 +437,7 @@ fn hex(text: &str) -> Option<[u8; 32]> {
 }
 
 fn push_hex(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(out, "{byte:02x}");
-    }
+    out.push_str(&crate::format::hex(bytes));
 }
 
 /// A header's value without the spaces around it, and with one space for several.

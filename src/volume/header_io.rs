@@ -66,7 +66,9 @@ impl<B: Backing> Volume<B> {
             self.backing.will_need(open.file(), 0, size);
         }
         let mut page = Box::new([0; PAGE]);
-        let read = self.read_home(&open, page.as_mut_slice(), 0)?;
+        // No more than there is: the end of the file needs no look of its own then.
+        let there = size.min(PAGE as u64) as usize;
+        let read = self.read_home(&open, &mut page[..there], 0)?;
         if self.in_doubt() && is_unwritten(&page[..SLOT_B_AT.min(read)]) {
             // Its first write never reached the disk: nothing of it can be read, or was promised.
             if !self.read_only {

@@ -4,17 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentError, Layout};
 use crate::format::blob::BlobHeader;
-use crate::format::{FormatError, KeyRole, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart};
+use crate::format::{FormatError, KeyRole, SLOT_A_AT, SLOT_B_AT, Slot, StaticPart, hex};
 use crate::kms::KeyId;
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
-}
 
 /// One wrapped data key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -203,7 +203,7 @@ pub struct RevokeGrantRequest {
 
 /// The id of a new grant: 64 hexadecimal digits.
 pub(in crate::kms) fn new_grant_id() -> String {
-    super::hex(&crypto::random_array::<ID_LEN>())
+    crate::format::hex(&crypto::random_array::<ID_LEN>())
 }
 
 impl Kms {

@@ -89,6 +89,7 @@ pub use tags::{
 use super::client::{Call, Client};
 use super::error::{KmsError, Result};
 use super::state::Operation;
+use crate::format::hex;
 
 /// What an operation is told, and what it does.
 pub trait Request: DeserializeOwned + Serialize {
@@ -278,15 +279,6 @@ fn uuid(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
 }
 
 /// Which part of a listing is wanted.
