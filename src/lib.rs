@@ -18,7 +18,7 @@
 //! | [`names`] | a plaintext name ⇄ its encrypted name | secret, crypto, format |
 //! | [`backing`] | the only system calls on the cipher directory | – |
 //! | [`volume`] | files, directories, locks, caches, in plaintext terms; no FUSE, no errno | secret, crypto, format, content, names, backing, kms |
-//! | [`maintain`] | rewrap, fsck: walks over a volume | format, names, backing, content, volume, kms |
+//! | [`maintain`] | rewrap, re-encrypt, fsck: walks over a volume | format, names, backing, content, volume, kms |
 //! | [`fuse`] | the kernel protocol ⇄ `volume`; the only user of `fuser` and `io_uring`; errors → errno | volume |
 //! | [`serve`] | the AWS KMS wire protocol ⇄ `kms::api` | secret, crypto, format, kms |
 //! | [`cli`] | words ⇄ calls; the only place with `anyhow`, prompts, progress bars | all |

@@ -146,6 +146,120 @@ fn rotate_and_rewrap_through_the_daemon_need_no_keystore() {
 }
 
 #[test]
+fn re_encrypt_through_the_daemon_and_without() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    fs::create_dir(place.path("m/d")).unwrap();
+    let text = |n: usize| format!("file {n} ").repeat(n * 100);
+    for n in 0..20 {
+        let dir = if n % 2 == 0 { "m" } else { "m/d" };
+        fs::write(place.path(&format!("{dir}/{n}")), text(n)).unwrap();
+    }
+    fs::write(place.path("m/empty"), "").unwrap();
+    let times = |place: &Place| {
+        use std::os::unix::fs::MetadataExt;
+        let paths = (0..20).map(|n| format!("{}/{n}", if n % 2 == 0 { "m" } else { "m/d" }));
+        paths
+            .map(|path| fs::metadata(place.path(&path)).unwrap())
+            .map(|stat| {
+                (
+                    stat.ino(),
+                    stat.mtime_nsec(),
+                    stat.ctime(),
+                    stat.ctime_nsec(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    place.ok(["umount", "m"]);
+    place.mount(&[]);
+    let before = times(&place);
+    // One of them is open, and written to afterwards.
+    let mut open = fs::File::options()
+        .append(true)
+        .open(place.path("m/18"))
+        .unwrap();
+    let done = place.json(["re-encrypt", "m", "--json"]);
+    assert_eq!(
+        (&done["complete"], &done["reencrypted"]),
+        (&true.into(), &19.into())
+    );
+    assert_eq!(done["empty"], 2, "0 is empty too");
+    let mounted = place.path("m/d");
+    let done = place.json([
+        "re-encrypt",
+        "c",
+        mounted.to_str().unwrap(),
+        "d/1",
+        "--json",
+    ]);
+    assert_eq!(done["reencrypted"], 10);
+    place
+        .run(["re-encrypt", "m", "none"])
+        .fails(FAILURE, "no such file");
+    assert!(times(&place) == before);
+    assert_eq!(
+        place.json(["status", "m", "--json"])["job"]["phase"],
+        "done"
+    );
+    std::io::Write::write_all(&mut open, b"more").unwrap();
+    drop(open);
+    place.ok(["umount", "m"]);
+    let said = place.ok(["re-encrypt", "c", "--max-rate", "100M"]);
+    assert!(said.contains("19 with a new data key"), "{said}");
+    assert!(said.contains("no file needs its old data key"), "{said}");
+    assert!(place.ok(["fsck", "c"]).starts_with("clean: 21 files"));
+    place.mount(&[]);
+    for n in 0..20 {
+        let dir = if n % 2 == 0 { "m" } else { "m/d" };
+        let read = fs::read_to_string(place.path(&format!("{dir}/{n}"))).unwrap();
+        let more = if n == 18 { "more" } else { "" };
+        assert!(read == text(n) + more, "file {n}");
+    }
+    let now = times(&place);
+    assert!(
+        now.iter()
+            .zip(&before)
+            .enumerate()
+            .all(|(n, (now, then))| now == then || n == 18)
+    );
+    place.ok(["umount", "m"]);
+}
+
+#[test]
+fn a_mount_ends_a_renewal_of_an_open_file_by_itself() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    let content = "as long as some groups ".repeat(200_000);
+    fs::write(place.path("m/f"), &content).unwrap();
+    let two_keys = |place: &Place| {
+        let file = place.cipher_files().remove(0);
+        let told = place.ok(["inspect", file.to_str().unwrap(), "--json"]);
+        told.contains("previous")
+    };
+    let mut under_way = place
+        .command(["re-encrypt", "m", "--max-rate", "1M"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the re-encrypt is at work", || {
+        let job = &place.json(["status", "m", "--json"])["job"];
+        job["bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    place.ok(["umount", "m"]);
+    assert!(!under_way.wait().unwrap().success());
+    assert!(two_keys(&place));
+    place.mount(&["-o", "key-ttl=1"]);
+    let open = fs::File::open(place.path("m/f")).unwrap();
+    eventually("the file has one data key", || !two_keys(&place));
+    assert_eq!(fs::read_to_string(place.path("m/f")).unwrap(), content);
+    drop(open);
+    place.ok(["umount", "m"]);
+    assert!(place.ok(["fsck", "c"]).starts_with("clean: 1 file"));
+}
+
+#[test]
 fn a_long_report_of_a_rewrap_comes_whole() {
     let place = Place::with_volume();
     place.mount(&[]);

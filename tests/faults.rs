@@ -4,6 +4,7 @@
 mod kit;
 
 use envelopefs::backing::{Call, Calls, Repeat};
+use envelopefs::maintain::reencrypt::ReencryptOptions;
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{FallocateMode, NodeId, OpenMode, SetAttr, VolumeError};
@@ -198,6 +199,9 @@ fn each_call_of_each_operation_fails_once() {
         ("rewrap", |v| {
             maintain::rewrap::run(v, &RewrapOptions::default(), &Silent).map(drop)
         }),
+        ("re-encrypt", |v| {
+            maintain::reencrypt::run(v, &ReencryptOptions::default(), &Silent).map(drop)
+        }),
     ];
     for (what, operation) in operations {
         for nth in 1.. {
@@ -228,7 +232,7 @@ fn each_call_of_each_operation_fails_once() {
             if failed == 0 {
                 break;
             }
-            assert!(nth < 100, "{what} makes more calls than it should");
+            assert!(nth < 300, "{what} makes more calls than it should");
         }
     }
 }

@@ -432,8 +432,11 @@ class Volume:
         need(static[32:] == bytes(32), "the static part of a header")
         content = self._content_keys(cipher, static)
         state = cipher[960:1024]
-        current = content["current"]
-        current.open(state[36:48], state[48:], b"state" + state[:36], b"")
+        try:
+            content["current"].open(state[36:48], state[48:], b"state" + state[:36], b"")
+        except Damaged:
+            need("previous" in content, "the state of a file")
+            content["previous"].open(state[36:48], state[48:], b"state" + state[:36], b"")
         size, flags, _, epoch = struct.unpack("<QIIQ", state[:24])
         need(flags & ~1 == 0 and state[24:36] == bytes(12), "the state of a file")
         doubtful = epoch in self.crashed and epoch != 0
@@ -479,7 +482,7 @@ class Volume:
         return e + 32 * p, e + 4096 * (1 + p)
 
     def _content_keys(self, cipher, static):
-        """The content keys by generation, and the current one."""
+        """The content keys by generation, the current one, and the previous one if there is one."""
         file_id, volume_id = static[16:32], self.record.volume_id
         context = {"envelopefs:volume-id": volume_id.hex(), "envelopefs:file-id": file_id.hex()}
         slots = []
@@ -507,6 +510,8 @@ class Volume:
             content[generation] = Gcm(keys[:32])
             if role == 1:
                 content["current"], header_key = content[generation], keys[32:]
+            else:
+                content["previous"] = content[generation]
             at += 4 + n
         need(header_key and slot[at:416] == bytes(416 - at), "an envelope slot")
         right = HMAC(header_key, b"slot" + volume_id + static + slot[:416])

@@ -19,11 +19,14 @@ use std::sync::Arc;
 
 use envelopefs::backing::{Kind, Os, XattrMode};
 use envelopefs::crypto::sha256;
-use envelopefs::format::NameEncoding;
+use envelopefs::format::{NameEncoding, SLOT_A_AT, SLOT_B_AT, Slot};
 use envelopefs::kms::{self, Kms, ProtectorInput};
+use envelopefs::maintain::reencrypt::ReencryptOptions;
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
-use envelopefs::volume::{CreateOptions, Holder, NodeId, OpenMode, OpenOptions, SetAttr, Volume};
+use envelopefs::volume::{
+    CreateOptions, Holder, JOURNAL_SIZE_LEAST, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
+};
 use kit::{ALIAS, ME, pattern};
 use serde::{Deserialize, Serialize};
 
@@ -169,12 +172,15 @@ fn this_program_reads_the_golden_volumes() {
 
 #[test]
 fn the_independent_reader_reads_the_golden_volumes() {
-    let dir = unpack();
+    reader_agrees(unpack().path());
+}
+
+fn reader_agrees(dir: &Path) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let output = Command::new("python3")
         .arg(tests.join("format_reader.py"))
         .arg("check")
-        .arg(dir.path())
+        .arg(dir)
         .arg(golden())
         .output()
         .expect("python3 is installed (apt-get install python3)");
@@ -184,6 +190,64 @@ fn the_independent_reader_reads_the_golden_volumes() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Cipher files below a directory whose newest slot has a previous data key.
+fn under_way(dir: &Path) -> usize {
+    let newest_has_previous = |bytes: &[u8]| {
+        let slots = [SLOT_A_AT, SLOT_B_AT].map(|at| Slot::parse(bytes.get(at..)?).ok()?);
+        let newest = slots
+            .into_iter()
+            .flatten()
+            .max_by_key(|slot| slot.generation);
+        newest.is_some_and(|slot| slot.previous().next().is_some())
+    };
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() && entry.file_name() != ".envelopefs" {
+            count += under_way(&path);
+        } else if kind.is_file() {
+            count += usize::from(newest_has_previous(&std::fs::read(path).unwrap()));
+        }
+    }
+    count
+}
+
+/// Files that are half under a new data key, and all of them when they are through: as the page says.
+#[test]
+fn the_independent_reader_reads_what_is_re_encrypted() {
+    let dir = unpack();
+    let kms = open_kms(dir.path());
+    let trees = expected();
+    for name in trees.keys() {
+        let mut steps = 1;
+        while under_way(&dir.path().join(name)) == 0 {
+            let os = Os::open(&dir.path().join(name)).unwrap();
+            let options = OpenOptions {
+                journal_size: JOURNAL_SIZE_LEAST,
+                ..OpenOptions::default()
+            };
+            let volume = Volume::open(os, Arc::clone(&kms), options).unwrap();
+            let options = ReencryptOptions::default();
+            let budget = kit::Budget::of(steps);
+            let report = maintain::reencrypt::run(&volume, &options, &budget).unwrap();
+            assert!(!report.complete, "{name}: no file takes more than a step");
+            volume.close().unwrap();
+            steps += 1;
+        }
+    }
+    reader_agrees(dir.path());
+    for (name, tree) in &trees {
+        let volume = open(dir.path(), name, &kms);
+        assert_eq!(read_tree(&volume), *tree, "{name}");
+        let options = ReencryptOptions::default();
+        let report = maintain::reencrypt::run(&volume, &options, &Silent).unwrap();
+        assert!(report.complete && report.resumed == 1, "{name}: {report:?}");
+        volume.close().unwrap();
+        assert_eq!(under_way(&dir.path().join(name)), 0);
+    }
+    reader_agrees(dir.path());
 }
 
 /// Makes a file, writes pieces at their offsets, and sets its size when one is given.

@@ -2,7 +2,7 @@
 //! completions.
 
 use std::ffi::OsString;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -72,6 +72,21 @@ pub enum Command {
     ///
     /// Rewrites headers only, never content. It may be stopped at any time and run again.
     Rewrap(RewrapArgs),
+
+    /// Give every file a new data key and encrypt its content anew, in place
+    ///
+    /// For data keys that may have leaked: afterwards neither the header nor any block of a file can be
+    /// opened with its old data key. Files may be open and written to meanwhile; sizes and times stay as
+    /// users and backup tools see them. No space for a second copy of a file is needed.
+    ///
+    /// It may be stopped at any time, also by a crash. A file that was half done goes on at the block where
+    /// it was, by the next run; --resume leaves those alone that were done.
+    ///
+    /// Names, symlink targets and extended attributes are not under data keys but under the volume's own
+    /// key, which can't be replaced in place: if that one may have leaked, copy the files to a new volume.
+    /// Copies of the cipher directory that were made before, such as backups, keep their old keys.
+    #[command(name = "re-encrypt")]
+    ReEncrypt(ReEncryptArgs),
 
     /// Read and verify everything in a volume
     ///
@@ -220,6 +235,48 @@ pub struct RewrapArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReEncryptArgs {
+    /// A volume or a mount point
+    #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
+    pub target: PathBuf,
+
+    /// Files and directories in the volume; everything when none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Go on with the run that was stopped: leave alone what it had finished
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Encrypt at most this many bytes a second, so that others keep the disk; K, M, G may follow
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_rate: Option<NonZeroU64>,
+
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number of bytes: digits, then K, M, G or T for powers of 1024.
+fn bytes(text: &str) -> Result<NonZeroU64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| text.to_ascii_uppercase().ends_with(*unit));
+    let (digits, shift) = match unit {
+        Some((_, shift)) => (&text[..text.len() - 1], shift),
+        None => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a number of bytes is expected, such as 500000, 200K or 50M".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| "the number is out of range".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,11 @@
 //! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
 //! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
@@ -13,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::exit::{self, Exit, failure};
-use super::job::{Job, JobState};
+use super::job::{Job, JobState, Phase, Task};
 use super::output::{cut, error_line};
 use super::rewrap::threads;
 use super::rotate::{self, Rotated};
@@ -21,6 +23,8 @@ use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
 use crate::kms::KeyRef;
+use crate::maintain::Progress;
+use crate::maintain::reencrypt::ReencryptOptions;
 use crate::maintain::rewrap::RewrapOptions;
 use crate::volume::{Volume, VolumeStatus};
 
@@ -43,6 +47,18 @@ pub enum Request {
         /// Files a second at the most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_rate: Option<NonZeroU32>,
+    },
+    /// Start to give files new data keys.
+    ReEncrypt {
+        /// Which, by their paths in the volume; all when there is none.
+        #[serde(default)]
+        paths: Vec<String>,
+        /// Leave alone what the run that was stopped had finished.
+        #[serde(default)]
+        resume: bool,
+        /// Bytes a second at the most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_rate: Option<NonZeroU64>,
     },
     /// How the last job goes, or how it ended.
     Job,
@@ -107,6 +123,47 @@ pub fn call<T: DeserializeOwned>(mountpoint: &Path, request: &Request) -> Result
     }
 }
 
+/// How often the daemon is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Has the daemon of a mount do a job, and waits for its report. It goes on when this command is ended.
+///
+/// # Errors
+/// As [`call`]; the error that the job ended with; when an unmount stopped it.
+pub fn follow<R: DeserializeOwned>(
+    mountpoint: &Path,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<R> {
+    let mut job: JobState = call(mountpoint, request)?;
+    while job.phase == Phase::Running {
+        progress.expected(job.expected);
+        progress.advanced(job.files, job.bytes);
+        sleep(ASK_EVERY);
+        job = call(mountpoint, &Request::Job)?;
+    }
+    match job.phase {
+        Phase::Running | Phase::Done => {}
+        Phase::Stopped => {
+            let message = "it was stopped by an unmount; run it again for what is left";
+            return Err(failure(Exit::Failure, message));
+        }
+        Phase::Failed => {
+            let message = job.message.unwrap_or_default();
+            return Err(failure(Exit::from_code(job.code), message));
+        }
+    }
+    let mut text = String::new();
+    while text.len() < job.report_len {
+        let piece: Piece = call(mountpoint, &Request::Report { from: text.len() })?;
+        if piece.text.is_empty() {
+            break;
+        }
+        text.push_str(&piece.text);
+    }
+    serde_json::from_str(&text).context("reading the daemon's report")
+}
+
 /// The daemon's side.
 pub struct Service {
     volume: Arc<Volume<Os>>,
@@ -156,7 +213,21 @@ impl Service {
                 dry_run,
                 max_rate,
             } => {
-                self.rewrap(to_key.as_deref(), dry_run, max_rate)?;
+                self.start(|| self.rewrap(to_key.as_deref(), dry_run, max_rate))?;
+                encode(&self.job()?.state())
+            }
+            Request::ReEncrypt {
+                paths,
+                resume,
+                max_rate,
+            } => {
+                let options = ReencryptOptions {
+                    paths: paths.into_iter().map(String::into_bytes).collect(),
+                    resume,
+                    threads: threads(),
+                    max_rate,
+                };
+                self.start(|| Ok(Task::ReEncrypt(options)))?;
                 encode(&self.job()?.state())
             }
             Request::Job => encode(&self.job()?.state()),
@@ -191,25 +262,29 @@ impl Service {
         to_key: Option<&str>,
         dry_run: bool,
         max_rate: Option<NonZeroU32>,
-    ) -> Result<()> {
-        let mut slot = self.job.lock();
-        if slot.as_ref().is_some_and(|job| job.is_running()) {
-            return Err(failure(
-                Exit::Busy,
-                "a rewrap of this volume is under way already",
-            ));
-        }
+    ) -> Result<Task> {
         let to_key = match to_key {
             Some(name) => Some(self.volume.key_source().resolve(&name.parse::<KeyRef>()?)?),
             None => None,
         };
-        let options = RewrapOptions {
+        Ok(Task::Rewrap(RewrapOptions {
             to_key,
             dry_run,
             threads: threads(),
             max_rate,
-        };
-        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), options)?));
+        }))
+    }
+
+    /// Starts a job, unless there is one at work.
+    fn start(&self, task: impl FnOnce() -> Result<Task>) -> Result<()> {
+        let mut slot = self.job.lock();
+        if slot.as_ref().is_some_and(|job| job.is_running()) {
+            return Err(failure(
+                Exit::Busy,
+                "a rewrap or re-encrypt of this volume is under way already",
+            ));
+        }
+        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), task()?)?));
         Ok(())
     }
 

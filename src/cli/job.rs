@@ -1,4 +1,4 @@
-//! A rewrap that the daemon of a mounted volume does while it serves.
+//! A rewrap or re-encrypt that the daemon of a mounted volume does while it serves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +12,26 @@ use super::exit;
 use super::output::{cut, error_line};
 use crate::backing::Os;
 use crate::maintain::Progress;
+use crate::maintain::reencrypt::{self, ReencryptOptions};
 use crate::maintain::rewrap::{self, RewrapOptions};
-use crate::volume::Volume;
+use crate::volume::{Volume, VolumeError};
+
+/// What a job does.
+pub enum Task {
+    /// Wraps data keys anew.
+    Rewrap(RewrapOptions),
+    /// Replaces data keys.
+    ReEncrypt(ReencryptOptions),
+}
+
+impl Task {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Rewrap(_) => "rewrap",
+            Self::ReEncrypt(_) => "re-encrypt",
+        }
+    }
+}
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +54,9 @@ pub struct JobState {
     pub phase: Phase,
     /// Files done so far.
     pub files: u64,
+    /// Bytes done so far, where content is.
+    #[serde(default)]
+    pub bytes: u64,
     /// Files there are, about; 0 while that is not known.
     #[serde(default)]
     pub expected: u64,
@@ -50,6 +71,7 @@ pub struct JobState {
 #[derive(Default)]
 struct Shared {
     files: AtomicU64,
+    bytes: AtomicU64,
     expected: AtomicU64,
     cancelled: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
@@ -62,8 +84,9 @@ enum Outcome {
 }
 
 impl Progress for Shared {
-    fn advanced(&self, files: u64, _bytes: u64) {
+    fn advanced(&self, files: u64, bytes: u64) {
         self.files.store(files, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn expected(&self, files: u64) {
@@ -75,7 +98,7 @@ impl Progress for Shared {
     }
 }
 
-/// A rewrap in a thread of its own.
+/// A task in a thread of its own.
 pub struct Job {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -83,20 +106,20 @@ pub struct Job {
 
 impl Job {
     /// Starts it.
-    pub fn start(volume: Arc<Volume<Os>>, options: RewrapOptions) -> Result<Self> {
+    pub fn start(volume: Arc<Volume<Os>>, task: Task) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
-            .name("rewrap".to_owned())
+            .name(task.name().to_owned())
             .spawn(move || {
                 // Says so also when the work panics.
                 let mut end = EndNote {
                     shared: &worker,
                     outcome: None,
                 };
-                end.outcome = Some(work(&volume, &options, &worker));
+                end.outcome = Some(work(&volume, &task, &worker));
             })
-            .context("starting a thread for the rewrap")?;
+            .context("starting a thread for the job")?;
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
@@ -108,7 +131,7 @@ impl Job {
         self.shared.outcome.lock().is_none()
     }
 
-    /// Ends it before the next file, and waits for that.
+    /// Ends it before the next step, and waits for that.
     pub fn stop(&self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.lock().take() {
@@ -123,6 +146,7 @@ impl Job {
         let state = |phase| JobState {
             phase,
             files,
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
             expected: self.shared.expected.load(Ordering::Relaxed),
             report_len: 0,
             code: 0,
@@ -160,18 +184,23 @@ impl Job {
     }
 }
 
-fn work(volume: &Volume<Os>, options: &RewrapOptions, shared: &Shared) -> Outcome {
-    let done = rewrap::run(volume, options, shared)
-        .map_err(anyhow::Error::new)
-        .and_then(|report| serde_json::to_string(&report).context("writing the report"));
-    match done {
+fn work(volume: &Volume<Os>, task: &Task, shared: &Shared) -> Outcome {
+    let report = match task {
+        Task::Rewrap(options) => report(rewrap::run(volume, options, shared)),
+        Task::ReEncrypt(options) => report(reencrypt::run(volume, options, shared)),
+    };
+    match report {
         Ok(report) => Outcome::Report(report, shared.cancelled()),
         Err(error) => {
             let line = error_line(&error);
-            tracing::error!("rewrap: {line}");
+            tracing::error!("{}: {line}", task.name());
             Outcome::Error(exit::of(&error).code(), line)
         }
     }
+}
+
+fn report<R: Serialize>(done: Result<R, VolumeError>) -> Result<String> {
+    serde_json::to_string(&done?).context("writing the report")
 }
 
 struct EndNote<'a> {

@@ -24,6 +24,7 @@ mod open;
 mod output;
 mod progress;
 mod reader;
+mod reencrypt;
 mod remount;
 mod rewrap;
 mod rotate;
@@ -94,6 +95,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Rotate(args) => rotate::run(&args, keystore),
         Command::Rewrap(args) => rewrap::run(&args, keystore),
+        Command::ReEncrypt(args) => reencrypt::run(&args, keystore),
         Command::Fsck(args) => fsck::run(&args, keystore),
         Command::Ls(args) => ls::run(&args, keystore),
         Command::Cat(args) => cat::run(&args, keystore),

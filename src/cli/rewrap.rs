@@ -3,15 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::args::RewrapArgs;
-use super::control::{self, Piece, Request};
-use super::exit::{Exit, failure};
-use super::job::{JobState, Phase};
+use super::control::{self, Request};
+use super::exit::Exit;
 use super::open::Opening;
 use super::output;
 use super::progress::Bar;
@@ -20,9 +17,6 @@ use super::unlock::{self, KeystoreArgs};
 use crate::kms::KeyRef;
 use crate::maintain::Progress;
 use crate::maintain::rewrap::{self, RewrapOptions, RewrapReport};
-
-/// How often the daemon is asked how far it is.
-const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Rewraps.
 pub fn run(args: &RewrapArgs, keystore: &KeystoreArgs) -> Result<Exit> {
@@ -76,7 +70,6 @@ fn by_ourselves(
     Ok(report)
 }
 
-/// The volume is mounted: its daemon does it. It goes on when this command is ended.
 fn by_daemon(
     mountpoint: &Path,
     args: &RewrapArgs,
@@ -87,33 +80,7 @@ fn by_daemon(
         dry_run: args.dry_run,
         max_rate: args.max_rate,
     };
-    let mut job: JobState = control::call(mountpoint, &request)?;
-    while job.phase == Phase::Running {
-        progress.expected(job.expected);
-        progress.advanced(job.files, 0);
-        sleep(ASK_EVERY);
-        job = control::call(mountpoint, &Request::Job)?;
-    }
-    match job.phase {
-        Phase::Running | Phase::Done => {}
-        Phase::Stopped => {
-            let message = "the rewrap was stopped by an unmount; run it again for what is left";
-            return Err(failure(Exit::Failure, message));
-        }
-        Phase::Failed => {
-            let message = job.message.unwrap_or_default();
-            return Err(failure(Exit::from_code(job.code), message));
-        }
-    }
-    let mut text = String::new();
-    while text.len() < job.report_len {
-        let piece: Piece = control::call(mountpoint, &Request::Report { from: text.len() })?;
-        if piece.text.is_empty() {
-            break;
-        }
-        text.push_str(&piece.text);
-    }
-    serde_json::from_str(&text).context("reading the daemon's report")
+    control::follow(mountpoint, &request, progress)
 }
 
 /// How many threads a walk gets: one a processor, up to eight.

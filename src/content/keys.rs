@@ -1,8 +1,10 @@
 //! A file's keys, and the one seal and the one open of its blocks.
 
+use std::sync::Arc;
+
 use super::{BlockIndex, ContentError};
 use crate::crypto::{AeadKey, hkdf_sha256};
-use crate::format::{ENTRY_LEN, Entry, EntryFlags, FileId, VolumeId};
+use crate::format::{ENTRY_LEN, Entry, EntryFlags, FileId, FormatError, State, VolumeId};
 use crate::secret::{Key256, Secret};
 
 /// What derives from a file's data key.
@@ -32,6 +34,11 @@ impl FileKeys {
             header,
             generation,
         }
+    }
+
+    /// The data key's number in block entries.
+    pub fn generation(&self) -> u8 {
+        self.generation
     }
 
     /// The key that authenticates envelope slots.
@@ -133,15 +140,125 @@ impl FileKeys {
     /// # Errors
     /// [`ContentError`].
     pub fn open_inline(&self, bytes: &[u8]) -> Result<Vec<u8>, ContentError> {
-        let (entry, cipher) = bytes
-            .split_first_chunk::<ENTRY_LEN>()
-            .ok_or(ContentError::Unauthentic)?;
-        let entry = Entry::parse(entry)
-            .ok()
-            .flatten()
-            .ok_or(ContentError::Unauthentic)?;
+        let (entry, cipher) = inline_parts(bytes)?;
+        self.open_inline_parts(&entry, cipher)
+    }
+
+    fn open_inline_parts(&self, entry: &Entry, cipher: &[u8]) -> Result<Vec<u8>, ContentError> {
         let mut plain = cipher.to_vec();
-        self.open(BlockIndex(0), EntryFlags::Inline, &entry, &mut plain)?;
+        self.open(BlockIndex(0), EntryFlags::Inline, entry, &mut plain)?;
         Ok(plain)
+    }
+}
+
+fn inline_parts(bytes: &[u8]) -> Result<(Entry, &[u8]), ContentError> {
+    let (entry, cipher) = bytes
+        .split_first_chunk::<ENTRY_LEN>()
+        .ok_or(ContentError::Unauthentic)?;
+    let entry = Entry::parse(entry).ok().flatten();
+    Ok((entry.ok_or(ContentError::Unauthentic)?, cipher))
+}
+
+/// The keys of an open file: those of its data key, which seals, and while a re-encrypt is under way
+/// those of the data key before it as well, which still opens what it sealed.
+#[derive(Clone)]
+pub struct KeyRing {
+    current: Arc<FileKeys>,
+    previous: Option<Arc<FileKeys>>,
+}
+
+impl KeyRing {
+    /// The keys of one data key.
+    pub fn new(current: Arc<FileKeys>) -> Self {
+        Self {
+            current,
+            previous: None,
+        }
+    }
+
+    /// Those of the current data key.
+    pub fn current(&self) -> &Arc<FileKeys> {
+        &self.current
+    }
+
+    /// Those of the data key before it, while they are needed.
+    pub fn previous(&self) -> Option<&Arc<FileKeys>> {
+        self.previous.as_ref()
+    }
+
+    /// Takes in the keys that still open blocks, or lets go of them.
+    pub fn set_previous(&mut self, previous: Option<Arc<FileKeys>>) {
+        self.previous = previous;
+    }
+
+    /// The keys that an entry names; the current ones when it names neither: they refuse it.
+    fn of(&self, entry: &Entry) -> &FileKeys {
+        match &self.previous {
+            Some(previous) if previous.generation == entry.key_generation => previous,
+            _ => &self.current,
+        }
+    }
+
+    /// The key that authenticates envelope slots.
+    pub fn header(&self) -> &Key256 {
+        self.current.header()
+    }
+
+    /// The key that seals the state.
+    pub fn content(&self) -> &AeadKey {
+        self.current.content()
+    }
+
+    /// As [`FileKeys::seal_block`], under the current data key.
+    pub fn seal_block(
+        &self,
+        index: BlockIndex,
+        before: Option<&Entry>,
+        plain: &[u8],
+        cipher: &mut [u8],
+    ) -> Entry {
+        self.current.seal_block(index, before, plain, cipher)
+    }
+
+    /// As [`FileKeys::open_block`], under the data key that the entry names.
+    ///
+    /// # Errors
+    /// [`ContentError`]; `data` is then zeros.
+    pub fn open_block(
+        &self,
+        index: BlockIndex,
+        entry: &Entry,
+        data: &mut [u8],
+    ) -> Result<(), ContentError> {
+        self.of(entry).open_block(index, entry, data)
+    }
+
+    /// As [`FileKeys::seal_inline`], under the current data key.
+    pub fn seal_inline(&self, plain: &[u8]) -> InlineBytes {
+        self.current.seal_inline(plain)
+    }
+
+    /// As [`FileKeys::open_inline`], under the data key that entry 0 names.
+    ///
+    /// # Errors
+    /// [`ContentError`].
+    pub fn open_inline(&self, bytes: &[u8]) -> Result<Vec<u8>, ContentError> {
+        let (entry, cipher) = inline_parts(bytes)?;
+        self.of(&entry).open_inline_parts(&entry, cipher)
+    }
+
+    /// Opens the state, which is under the previous data key for a short while after there is a new
+    /// one. What it counted then are that one's seals: the new one begins at none.
+    ///
+    /// # Errors
+    /// [`FormatError`], as [`State::open`].
+    pub fn open_state(&self, bytes: &[u8]) -> Result<State, FormatError> {
+        match (State::open(bytes, self.content()), &self.previous) {
+            (Err(_), Some(previous)) => Ok(State {
+                seals: 0,
+                ..State::open(bytes, previous.content())?
+            }),
+            (opened, _) => opened,
+        }
     }
 }

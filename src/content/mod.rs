@@ -1,14 +1,15 @@
 //! A plaintext range ⇄ ciphertext spans, and the open and seal of blocks. No I/O.
 //!
 //! [`layout`] is the one place with arithmetic on offsets. [`FileKeys`] opens and seals: there is
-//! one encryptor and one decryptor, for the mount and for maintenance.
+//! one encryptor and one decryptor, for the mount and for maintenance. [`KeyRing`] picks the data key by
+//! which a block was sealed.
 
 mod entry_page;
 mod keys;
 pub mod layout;
 
 pub use entry_page::EntryPage;
-pub use keys::{FileKeys, InlineBytes};
+pub use keys::{FileKeys, InlineBytes, KeyRing};
 pub use layout::{
     BlockIndex, CipherOffset, GROUP_BLOCKS, GroupIndex, HEAD_BLOCKS, Layout, MAX_SIZE, PlainOffset,
 };

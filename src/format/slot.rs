@@ -150,4 +150,9 @@ impl Slot {
     pub fn current(&self) -> impl Iterator<Item = &WrappedKey> {
         self.keys.iter().filter(|key| key.role == KeyRole::Current)
     }
+
+    /// Those that wrap the data key before it: there are none unless a re-encrypt is under way.
+    pub fn previous(&self) -> impl Iterator<Item = &WrappedKey> {
+        self.keys.iter().filter(|key| key.role == KeyRole::Previous)
+    }
 }

@@ -371,6 +371,11 @@ struct Keeper<B: Backing> {
 impl<B: Backing> Keeper<B> {
     /// Until the end of the mount.
     fn run(&self) {
+        thread::scope(|scope| self.run_in(scope));
+    }
+
+    fn run_in<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>) {
+        let mut renewal: Option<thread::ScopedJoinHandle<'scope, ()>> = None;
         let housekeeping = (self.volume.key_ttl() / 3).max(SHORTEST_STEP);
         let step = self.idle.map_or(LONGEST_STEP, |idle| idle / 8);
         let step = step.min(housekeeping).clamp(SHORTEST_STEP, LONGEST_STEP);
@@ -382,6 +387,14 @@ impl<B: Backing> Keeper<B> {
                     self.volume.housekeeping();
                     Ok(())
                 });
+                // That may take hours.
+                if renewal
+                    .as_ref()
+                    .is_none_or(thread::ScopedJoinHandle::is_finished)
+                {
+                    let named = thread::Builder::new().name("key-renewal".to_owned());
+                    renewal = named.spawn_scoped(scope, || self.renew()).ok();
+                }
             }
             let used = self.activity.take_touched() || self.activity.any_open();
             let due = self.idle.is_some_and(|idle| in_use.elapsed() >= idle);
@@ -389,6 +402,14 @@ impl<B: Backing> Keeper<B> {
                 in_use = Instant::now();
             }
         }
+    }
+
+    /// Data keys that have sealed nearly as much as they may.
+    fn renew(&self) {
+        let _ = panics::contain("renewing data keys", || {
+            self.volume.renew_worn(&|| !self.unmounter.end.is_set());
+            Ok(())
+        });
     }
 
     /// There was no request and no open file for long enough. Whether a process has its working

@@ -1,7 +1,11 @@
-//! Walks over a volume: rewrap, fsck. Each can be stopped at any point and run again.
+//! Walks over a volume: rewrap, re-encrypt, fsck. Each can be stopped at any point and run again.
 
+mod everywhere;
 pub mod fsck;
+pub mod reencrypt;
 pub mod rewrap;
+
+pub use everywhere::Failed;
 
 /// Is told how far a walk is. Called from the threads that walk; must be quick.
 pub trait Progress: Send + Sync {

@@ -1,28 +1,22 @@
 //! Rewrap: every data key of a volume wrapped anew under the current material of a CMK. Content is
 //! never touched; a file is readable at every moment; running it again does what is left.
 //!
-//! Files come and go while it runs, also from where the walk hasn't been to where it was. Those
-//! that are made meanwhile are under the new material from the start; those that move are noted by
-//! the volume, and visited at their new places when the walk is through.
+//! Files come and go while it runs. Those that are made meanwhile are under the new material from the
+//! start; those that move are met all the same (`everywhere`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
-use crate::backing::{Backing, Kind};
+use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use crate::backing::Backing;
 use crate::format::WrappedKey;
 use crate::format::blob::BlobHeader;
 use crate::kms::KeyId;
-use crate::volume::{Met, Rewrapped, Visit, Volume, VolumeError};
-
-/// How often what moved meanwhile is visited at the most.
-const ROUNDS_MOST: u32 = 1000;
-/// How much of the time that was not used under `max_rate` may be made up for.
-const BURST: Duration = Duration::from_millis(100);
+use crate::volume::{Rewrapped, Visit, Volume, VolumeError};
 
 /// What to do.
 #[derive(Clone)]
@@ -72,45 +66,8 @@ pub struct RewrapReport {
     pub before: BTreeMap<String, u64>,
 }
 
-/// A file that could not be rewrapped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
-    /// Its path in the volume.
-    pub path: String,
-    /// Why.
-    pub why: String,
-}
-
 /// A CMK and the start of a key material's id.
 type Material = (KeyId, [u8; 8]);
-
-/// Spaces out files evenly in time, over all threads.
-struct Pace {
-    every: Duration,
-    next: Mutex<Instant>,
-}
-
-impl Pace {
-    fn new(max_rate: NonZeroU32) -> Self {
-        Self {
-            every: Duration::from_secs(1) / max_rate.get(),
-            next: Mutex::new(Instant::now()),
-        }
-    }
-
-    fn wait(&self) {
-        let now = Instant::now();
-        let turn = {
-            let mut next = self.next.lock();
-            let turn = (*next).max(now.checked_sub(BURST).unwrap_or(now));
-            *next = turn + self.every;
-            turn
-        };
-        if let Some(early) = turn.checked_duration_since(now) {
-            std::thread::sleep(early);
-        }
-    }
-}
 
 /// One rewrap under way.
 struct Run<'a, B: Backing> {
@@ -126,13 +83,8 @@ struct Run<'a, B: Backing> {
 struct Found {
     report: RewrapReport,
     before: HashMap<Material, u64>,
-    /// Whether the walk is through, and what moved meanwhile is visited: most of it for the
-    /// second time.
-    again: bool,
     /// Inodes with several names that were met.
     links: HashSet<u64>,
-    /// Whether something was no more where it was listed, or was a directory, in this round.
-    unsettled: bool,
 }
 
 /// Rewraps a volume.
@@ -150,7 +102,7 @@ pub fn run<B: Backing>(
         options,
         to: options.to_key.unwrap_or_else(|| volume.volume_key_id()),
         progress,
-        pace: options.max_rate.map(Pace::new),
+        pace: options.max_rate.map(|rate| Pace::new(rate.into())),
         found: Mutex::default(),
     };
     let volume_key = if options.dry_run {
@@ -160,7 +112,14 @@ pub fn run<B: Backing>(
         volume.rewrap_volume_key(&run.to)?
     };
     progress.expected(volume.count_files()?);
-    let settled = run.everything()?;
+    let everywhere = Everywhere::new(volume, options.threads, progress, &run);
+    let settled = if options.dry_run {
+        everywhere.once()?
+    } else {
+        // Of a header's two slots one is overwritten: the other one has to be durable.
+        volume.backing().sync_all()?;
+        everywhere.run(&[])?
+    };
     let Found {
         mut report, before, ..
     } = run.found.into_inner();
@@ -182,87 +141,22 @@ pub fn run<B: Backing>(
     Ok(report)
 }
 
-impl<B: Backing> Run<'_, B> {
-    /// Visits all files, wherever they are; whether that was brought to an end.
-    fn everything(&self) -> Result<bool, VolumeError> {
-        let busy = || VolumeError::Busy {
-            holder: "another rewrap of this volume".to_owned(),
-        };
-        let (threads, visit) = (self.options.threads, |met: Met<'_, B>| {
-            self.meet(met);
-            Ok(())
-        });
-        if self.options.dry_run {
-            self.volume.walk_parallel(threads, &visit)?;
-            return Ok(!self.progress.cancelled());
-        }
-        let watch = self.volume.watch_moves().ok_or_else(busy)?;
-        self.volume.walk_parallel(threads, &visit)?;
-        for _ in 0..ROUNDS_MOST {
-            if self.progress.cancelled() {
-                return Ok(false);
-            }
-            // What was moved and is met at its new place is done for good. What was moved on
-            // since is among the places of the next round.
-            let moved = watch.take();
-            if moved.is_empty() {
-                return Ok(true);
-            }
-            {
-                let mut found = self.found.lock();
-                found.again = true;
-                found.unsettled = false;
-            }
-            watch.walk(moved, threads, &visit)?;
-            if !self.found.lock().unsettled {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn meet(&self, met: Met<'_, B>) {
-        if self.progress.cancelled() {
-            return;
-        }
-        match met {
-            Met::Entry(entry) => match entry.stat.kind() {
-                Some(Kind::File) => self.file(&entry),
-                Some(Kind::Dir) => self.found.lock().unsettled = true,
-                _ => {}
-            },
-            Met::Unreadable(path, error) => self.fails(path, &error),
-        }
-    }
-
-    fn fails(&self, path: &[u8], error: &VolumeError) {
-        let mut found = self.found.lock();
-        // Removed since it was listed, or moved: then it is met again.
-        if matches!(error, VolumeError::NotFound) {
-            found.unsettled = true;
-        } else {
-            found.report.failed.push(failed(path, error));
-        }
-    }
-
-    fn file(&self, entry: &Visit<'_, B>) {
+impl<B: Backing> EachFile<B> for Run<'_, B> {
+    fn file(&self, entry: &Visit<'_, B>, again: bool) -> Result<(), VolumeError> {
         if entry.stat.nlink > 1 && self.found.lock().links.contains(&entry.stat.ino) {
-            return;
+            return Ok(());
         }
         if let Some(pace) = &self.pace {
-            pace.wait();
+            pace.wait(1, self.progress);
         }
-        let done = match self.one_file(entry) {
-            Ok(done) => done,
-            Err(error) => return self.fails(entry.path, &error),
-        };
+        let done = self.one_file(entry)?;
         let mut found = self.found.lock();
         let found = &mut *found;
         if entry.stat.nlink > 1 && !found.links.insert(entry.stat.ino) {
-            return;
+            return Ok(());
         }
-        if found.again && !matches!(done, Rewrapped::Done(_)) {
-            return;
+        if again && !matches!(done, Rewrapped::Done(_)) {
+            return Ok(());
         }
         let keys = match done {
             Rewrapped::NoKey => {
@@ -283,8 +177,16 @@ impl<B: Backing> Run<'_, B> {
         }
         found.report.files += 1;
         self.progress.advanced(found.report.files, 0);
+        Ok(())
     }
 
+    fn failed(&self, path: &[u8], error: &VolumeError) {
+        let failed = Failed::new(path, error);
+        self.found.lock().report.failed.push(failed);
+    }
+}
+
+impl<B: Backing> Run<'_, B> {
     fn one_file(&self, entry: &Visit<'_, B>) -> Result<Rewrapped, VolumeError> {
         let (volume, dir, name) = (self.volume, entry.dir, entry.stored);
         if !self.options.dry_run {
@@ -303,11 +205,4 @@ fn material_of(key: &WrappedKey) -> Option<Material> {
     let header = BlobHeader::parse(&key.blob).ok()?;
     let id = KeyId::new(header.key_id, header.multi_region);
     Some((id, header.material))
-}
-
-fn failed(path: &[u8], error: &VolumeError) -> Failed {
-    Failed {
-        path: String::from_utf8_lossy(path).into_owned(),
-        why: error.to_string(),
-    }
 }

@@ -1,4 +1,4 @@
-//! Change times that stay what they were when a header is rewritten.
+//! Change times that stay what they were when a header is rewritten, or a file is re-encrypted.
 //!
 //! Backup tools read a file again when its ctime has moved. A rewrap moves the ctime below, so the
 //! volume remembers for each file what it was, and shows that for as long as the ctime below is
@@ -196,6 +196,18 @@ impl<B: Backing> Ctimes<B> {
             self.settle(backing, root)?;
         }
         Ok(())
+    }
+
+    /// The same of a rewrite that found `before` below. Failing costs no more than that a backup tool
+    /// looks at the file again.
+    pub(super) fn keep_over(&self, backing: &B, root: &B::Dir, before: &Stat, after: &Stat) {
+        if before.ctime == after.ctime {
+            return;
+        }
+        let shown = self.shown(backing, before);
+        if let Err(error) = self.keep(backing, root, shown, after) {
+            tracing::warn!(inode = after.ino, %error, "a change time could not be kept");
+        }
     }
 
     /// Sorts what is in the log into the table.

@@ -7,7 +7,6 @@ use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
 use super::journal::ring::Room;
-use super::journal::write_back::seal_state;
 use super::open_file::{Core, OpenFile};
 use super::types::{HandleId, NodeId};
 use crate::backing::Backing;
@@ -25,10 +24,10 @@ impl<B: Backing> Volume<B> {
         self.sync_open(&handle.file, data_only)
     }
 
-    fn sync_open(&self, file: &Arc<OpenFile<B>>, data_only: bool) -> Result<()> {
-        if self.engine.is_none() {
+    pub(super) fn sync_open(&self, file: &Arc<OpenFile<B>>, data_only: bool) -> Result<()> {
+        let Some(engine) = &self.engine else {
             return Ok(self.backing.sync_file(file.file(), data_only)?);
-        }
+        };
         // What goes home from now on is not covered by this sync, so it is promised before: who
         // overwrites it meanwhile does so in the journal.
         let (dirty, meta, extent) = {
@@ -56,14 +55,14 @@ impl<B: Backing> Volume<B> {
                 .is_some_and(|head| head.home_size != extent.size || head.state.epoch != 0);
             if core.is_durable(&extent) && lags && file.overlay.is_empty() && !self.read_only {
                 // Not promised itself: without it, what authenticates is kept.
-                if let Err(error) = seal_state(&*self.backing, file, &mut core, extent.size) {
+                if let Err(error) = engine.seal_state(file, &mut core, extent.size) {
                     tracing::debug!(%error, "sealing a size");
                 }
             }
         }
         let sequence = file.sequence.load(Ordering::Acquire);
         if sequence > 0 {
-            self.engine()?.journal.sync(&self.backing, sequence)?;
+            engine.journal.sync(&self.backing, sequence)?;
         }
         Ok(())
     }

@@ -90,7 +90,9 @@ pub enum VolumeError {
         error: FormatError,
     },
     /// A file of the data key's lifetime bound: 2^32 seals.
-    #[error("the data key of {0} has sealed 2^32 blocks; copy the file to give it a new one")]
+    #[error(
+        "the data key of {0} has sealed 2^32 blocks; `envelopefs re-encrypt` gives it a new one"
+    )]
     KeyWornOut(String),
 }
 

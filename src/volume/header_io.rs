@@ -141,7 +141,7 @@ impl<B: Backing> Volume<B> {
         let static_part = StaticPart::parse(page).map_err(|error| damaged(&error))?;
         let unwrapped = self.unwrap_header(page, &static_part, what)?;
         let keys = &unwrapped.keys;
-        let (state, doubtful) = match State::open(&page[STATE_AT..HEADER_LEN], keys.content()) {
+        let (state, doubtful) = match keys.open_state(&page[STATE_AT..HEADER_LEN]) {
             Ok(state) => (state, self.is_doubtful(state.epoch)),
             // The second sector of its first write never reached the disk.
             Err(_) if self.in_doubt() && is_unwritten(&page[SLOT_B_AT..HEADER_LEN]) => {
@@ -167,7 +167,8 @@ impl<B: Backing> Volume<B> {
         Ok((head, doubtful))
     }
 
-    /// The data key of the valid envelope slot with the higher generation.
+    /// The data key of the valid envelope slot with the higher generation, and the one before it while
+    /// a re-encrypt is under way.
     fn unwrap_header(
         &self,
         page: &[u8],
@@ -178,7 +179,12 @@ impl<B: Backing> Volume<B> {
         for (at, slot) in slots(page) {
             let wrapped: Vec<&WrappedKey> = slot.current().collect();
             match self.keys.unwrap(&static_part.file_id, &wrapped) {
-                Ok(unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
+                Ok(mut unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
+                    let previous: Vec<&WrappedKey> = slot.previous().collect();
+                    if !previous.is_empty() {
+                        let previous = self.keys.unwrap(&static_part.file_id, &previous)?;
+                        unwrapped.set_previous(&previous);
+                    }
                     return Ok(unwrapped);
                 }
                 Ok(_) => {}
@@ -222,7 +228,7 @@ impl<B: Backing> Volume<B> {
             suite: Suite::Aes256GcmHkdfSha256,
             file_id,
         };
-        let (unwrapped, wrapped) = self.keys.generate(&self.volume_key_id(), &file_id)?;
+        let (unwrapped, wrapped) = self.keys.generate(&self.volume_key_id(), &file_id, 0)?;
         let slot = Slot {
             generation: 1,
             keys: vec![wrapped],

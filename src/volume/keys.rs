@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::error::{Result, VolumeError};
 use super::types::Caller;
-use crate::content::FileKeys;
+use crate::content::{FileKeys, KeyRing};
 use crate::format::blob::BlobHeader;
 use crate::format::{FileId, KeyRole, VolumeId, WrappedKey};
 use crate::kms::{EncryptionContext, KeyId, KmsError, Requester, VolumeKeys, volume_context};
@@ -91,12 +91,49 @@ pub(super) struct DataKeys {
 /// The keys of a file, and what goes with them.
 #[derive(Clone)]
 pub(super) struct Unwrapped {
-    pub(super) keys: Arc<FileKeys>,
+    pub(super) keys: KeyRing,
     pub(super) gate: Arc<Gate>,
+    /// That of the previous data key, while there is one.
+    previous_gate: Option<Arc<Gate>>,
     /// The wrapped key that they came from.
     pub(super) blob: Arc<[u8]>,
     /// The user for whom.
     uid: Option<u32>,
+}
+
+impl Unwrapped {
+    /// Lets an operation on an open file pass, when the CMKs of its data keys can be used.
+    pub(super) fn check(&self, keys: &DataKeys) -> Result<()> {
+        self.gate.check(keys)?;
+        match &self.previous_gate {
+            Some(gate) => gate.check(keys),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in a data key that still opens blocks.
+    pub(super) fn set_previous(&mut self, previous: &Self) {
+        let keys = Arc::clone(previous.keys.current());
+        self.keys.set_previous(Some(keys));
+        self.previous_gate = Some(Arc::clone(&previous.gate));
+    }
+
+    /// Lets go of the data key that opened blocks until now.
+    pub(super) fn drop_previous(&mut self) {
+        self.keys.set_previous(None);
+        self.previous_gate = None;
+    }
+
+    /// All data keys were wrapped anew under the CMK of `gate`; the current one in `blob`.
+    pub(super) fn rewrapped(&mut self, gate: Arc<Gate>, blob: Option<&[u8]>) {
+        if self.previous_gate.is_some() {
+            self.previous_gate = Some(Arc::clone(&gate));
+        }
+        self.gate = gate;
+        if let Some(blob) = blob {
+            self.blob = blob.into();
+        }
+    }
 }
 
 impl DataKeys {
@@ -140,20 +177,26 @@ impl DataKeys {
         Arc::clone(gate)
     }
 
-    /// Makes the data key of a new file, under the CMK `key`.
-    pub(super) fn generate(&self, key: &KeyId, file: &FileId) -> Result<(Unwrapped, WrappedKey)> {
+    /// Makes a data key for a file, under the CMK `key`; `generation` is its number in block entries.
+    pub(super) fn generate(
+        &self,
+        key: &KeyId,
+        file: &FileId,
+        generation: u8,
+    ) -> Result<(Unwrapped, WrappedKey)> {
         let requester = REQUESTER.get();
         let made = self.source.generate(requester, key, &self.context(file))?;
-        let keys = FileKeys::derive(&made.plaintext, &self.volume, file, 0);
+        let keys = FileKeys::derive(&made.plaintext, &self.volume, file, generation);
         let wrapped = WrappedKey {
-            key_generation: 0,
+            key_generation: generation,
             role: KeyRole::Current,
             blob: made.blob,
         };
         Ok((
             Unwrapped {
-                keys: Arc::new(keys),
+                keys: KeyRing::new(Arc::new(keys)),
                 gate: self.gate(key),
+                previous_gate: None,
                 blob: wrapped.blob.as_slice().into(),
                 uid: requester.uid,
             },
@@ -180,8 +223,9 @@ impl DataKeys {
         let key = KeyId::new(header.key_id, header.multi_region);
         let blob: Arc<[u8]> = wrapped.blob.as_slice().into();
         let unwrapped = |keys| Unwrapped {
-            keys,
+            keys: KeyRing::new(keys),
             gate: self.gate(&key),
+            previous_gate: None,
             blob: Arc::clone(&blob),
             uid: REQUESTER.get().uid,
         };
@@ -208,7 +252,7 @@ impl DataKeys {
         self.keep(
             *file,
             Arc::clone(&unwrapped.blob),
-            Arc::clone(&unwrapped.keys),
+            Arc::clone(unwrapped.keys.current()),
         );
         Ok(())
     }
@@ -254,6 +298,13 @@ impl DataKeys {
                 uses: 0,
             },
         );
+    }
+
+    /// Drops the cached data keys of a file but for the one that `current` wraps.
+    pub(super) fn forget_others(&self, file: &FileId, current: &[u8]) {
+        self.cache
+            .lock()
+            .retain(|(cached, blob, _), _| cached != file || **blob == *current);
     }
 
     /// Looks after the CMKs in use: shuts the gate of each that can't be used any more, opens it

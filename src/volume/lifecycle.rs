@@ -66,6 +66,9 @@ pub struct OpenOptions {
     pub journal: JournalMode,
     /// Bytes that the journal takes below; less on a small disk.
     pub journal_size: u64,
+    /// How many seals a data key may have made, in units of 2^16, before it is renewed in the
+    /// background. The default leaves time for that: a quarter of what a key may make at all.
+    pub renew_at: u32,
 }
 
 impl Default for OpenOptions {
@@ -85,6 +88,7 @@ impl Default for OpenOptions {
             exclusive: false,
             journal: JournalMode::default(),
             journal_size: JOURNAL_SIZE,
+            renew_at: super::write::SEALS_RENEW,
         }
     }
 }
@@ -179,10 +183,6 @@ impl<B: Backing> Volume<B> {
         drop(control);
         let backing = Arc::new(backing);
         let files = Arc::new(OpenFiles::default());
-        let engine = journal.map(|journal| {
-            let (backing, files) = (Arc::clone(&backing), Arc::clone(&files));
-            Engine::new(backing, files, journal, options.journal)
-        });
         let replayed_sizes = left
             .replays
             .values()
@@ -196,11 +196,18 @@ impl<B: Backing> Volume<B> {
             record.volume_id,
             options.read_only,
         )?;
+        let ctimes = Arc::new(ctimes);
+        let root = Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT));
+        let engine = journal.map(|journal| {
+            let (backing, files) = (Arc::clone(&backing), Arc::clone(&files));
+            let times = (Arc::clone(&ctimes), Arc::clone(&root));
+            Engine::new(backing, files, times, journal, options.journal)
+        });
         let volume = Self {
             ctimes,
             names: Names::new(&secrets.names, mode),
             keys: DataKeys::new(keys, record.volume_id, options.key_ttl),
-            root: Arc::new(DirState::new(NodeId::ROOT, root, DirId::ROOT)),
+            root,
             root_ino: stat.ino,
             device: stat.dev,
             generation: AtomicU64::new(record.generation),
@@ -222,6 +229,7 @@ impl<B: Backing> Volume<B> {
             young: Mutex::default(),
             namespace: RwLock::new(()),
             counters: Counters::default(),
+            renew_at: options.renew_at,
             read_only: options.read_only,
             lock: Mutex::new(lock),
             cut_off: Mutex::new(None),

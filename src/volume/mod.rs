@@ -7,6 +7,7 @@
 //! - `nodes`, `dirs`, `lookup`: from a node to its place below. `namespace`, `rename`, `listing`,
 //!   `links`, `attributes`, `xattrs`: the operations on names and inodes.
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
+//! - `rewrap`, `reencrypt`, `ctimes`: a file's data key wrapped anew, and a new one, with no trace in its times.
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
@@ -31,10 +32,12 @@ mod overwrite;
 mod read;
 mod record_io;
 mod recover;
+mod reencrypt;
 mod rename;
 mod repair;
 mod resize;
 mod rewrap;
+mod run_log;
 mod status;
 mod take_back;
 mod types;
@@ -55,8 +58,10 @@ pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
+pub use reencrypt::{Reencrypted, Renewed};
 pub use repair::{DirIdCheck, LOST_AND_FOUND};
 pub use rewrap::Rewrapped;
+pub use run_log::RunLog;
 pub use status::VolumeStatus;
 pub use types::{Attr, Caller, DirEntry, FallocateMode, HandleId, NodeId, OpenMode, SetAttr};
 pub use verify::FileCheck;
@@ -115,6 +120,8 @@ pub struct Volume<B: Backing> {
     damage: Vec<String>,
     /// Directories made or renamed since they were last synced.
     young: Mutex<HashSet<NodeId>>,
+    /// With so many seals, in units of 2^16, a data key is renewed.
+    renew_at: u32,
     read_only: bool,
     /// Effective user and group of this process: what new files below belong to at first.
     process: (u32, u32),
@@ -122,7 +129,7 @@ pub struct Volume<B: Backing> {
     lock: Mutex<Option<B::Lock>>,
     cut_off: Mutex<Option<CutOff>>,
     moves: moves::Moves<B>,
-    ctimes: ctimes::Ctimes<B>,
+    ctimes: Arc<ctimes::Ctimes<B>>,
     generation: AtomicU64,
     /// That of the mark.
     mark_generation: AtomicU64,

@@ -16,12 +16,15 @@ use crate::backing::{Backing, EntryName};
 pub(super) struct Moves<B: Backing> {
     watched: AtomicBool,
     places: Mutex<Vec<Moved<B>>>,
+    unknown: Arc<[u8]>,
 }
 
 /// A place that something was moved to. It may have been moved on.
 pub struct Moved<B: Backing> {
     pub(super) dir: Arc<DirState<B>>,
     pub(super) name: EntryName,
+    /// The path of its directory, where it is known.
+    pub(super) path: Arc<[u8]>,
 }
 
 impl<B: Backing> Default for Moves<B> {
@@ -29,6 +32,7 @@ impl<B: Backing> Default for Moves<B> {
         Self {
             watched: AtomicBool::new(false),
             places: Mutex::default(),
+            unknown: Arc::from(&b"(moved)"[..]),
         }
     }
 }
@@ -40,6 +44,7 @@ impl<B: Backing> Moves<B> {
             self.places.lock().push(Moved {
                 dir: Arc::clone(dir),
                 name: name.clone(),
+                path: Arc::clone(&self.unknown),
             });
         }
     }
@@ -79,6 +84,49 @@ impl<B: Backing> Drop for MoveWatch<'_, B> {
 }
 
 impl<B: Backing> Volume<B> {
+    /// The place of a path from the volume's root, in plaintext; None for the root itself.
+    ///
+    /// # Errors
+    /// [`super::VolumeError::NotFound`], [`super::VolumeError::NotDirectory`], and what opening a
+    /// directory gives.
+    pub fn place_of(&self, path: &[u8]) -> Result<Option<Moved<B>>> {
+        let mut parts = path
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty());
+        let Some(mut part) = parts.next() else {
+            return Ok(None);
+        };
+        let (mut dir, mut above) = (Arc::clone(&self.root), Vec::new());
+        loop {
+            let name = self.stored_name(&dir, part)?.entry;
+            let stat = self.stat_entry(&dir, &name)?;
+            let Some(next) = parts.next() else {
+                return Ok(Some(Moved {
+                    dir,
+                    name,
+                    path: above.into(),
+                }));
+            };
+            dir = Arc::new(self.open_dir(self.node_id(stat.ino), &dir, &name)?);
+            above.push(b'/');
+            above.extend_from_slice(part);
+            part = next;
+        }
+    }
+
+    /// Visits what is at a place, and everything below.
+    ///
+    /// # Errors
+    /// As [`Volume::walk_parallel`].
+    pub fn walk_below(
+        &self,
+        place: Moved<B>,
+        threads: usize,
+        visit: &(dyn Fn(Met<'_, B>) -> Result<()> + Sync),
+    ) -> Result<()> {
+        self.walk_places(vec![place], threads, visit)
+    }
+
     /// From now on notes what is renamed and linked. None when someone else does so.
     pub fn watch_moves(&self) -> Option<MoveWatch<'_, B>> {
         let free = !self.moves.watched.swap(true, Ordering::AcqRel);

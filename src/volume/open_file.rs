@@ -57,6 +57,10 @@ pub(super) struct OpenFile<B: Backing> {
     /// Held while times are set, or kept over a write that is none of the users'. Also when they
     /// were set last by a write through the journal, in ticks of the coarse clock.
     pub(super) times: Mutex<u64>,
+    /// Held by who renews its data key.
+    pub(super) renewal: Mutex<()>,
+    /// Whether what goes home is not users' alone: the change time that they see is kept over it.
+    pub(super) keeps_ctime: AtomicBool,
     path: OnceLock<Vec<u8>>,
 }
 
@@ -91,6 +95,8 @@ impl<B: Backing> OpenFile<B> {
             old: Mutex::new(None),
             queued: AtomicBool::new(false),
             times: Mutex::new(0),
+            renewal: Mutex::new(()),
+            keeps_ctime: AtomicBool::new(false),
             path: OnceLock::new(),
         }
     }

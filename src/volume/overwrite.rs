@@ -22,6 +22,15 @@ thread_local! {
     static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What becomes of a file's times.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
+    /// It is a user who writes.
+    Moved,
+    /// The same bytes are sealed anew, which is no user's affair.
+    Kept,
+}
+
 /// The size of the cipher file of `size` plaintext bytes in blocks.
 fn blocks_size(size: u64) -> Result<u64> {
     Ok(Layout::cipher_size(PlainOffset::new(size).map_err(VolumeError::range)?).0)
@@ -65,7 +74,7 @@ impl<B: Backing> Volume<B> {
             let at = PlainOffset::new(bound).map_err(VolumeError::range)?;
             self.write_blocks(file, core, at, fresh, None, None)?;
         }
-        let result = self.overwrite(file, core, offset, promised, stored);
+        let result = self.overwrite(file, core, offset, promised, stored, Times::Moved);
         if result.is_err() && core.layout.size() > stored {
             // Fresh blocks that were there before have their new bytes, at the length of old.
             if stored > bound {
@@ -131,7 +140,8 @@ impl<B: Backing> Volume<B> {
             return Ok(()); // a hole stays one at any length
         }
         let zeros = [0; PAGE];
-        self.overwrite(file, core, at, &zeros[..(full - stored) as usize], stored)
+        let zeros = &zeros[..(full - stored) as usize];
+        self.overwrite(file, core, at, zeros, stored, Times::Moved)
     }
 
     /// Takes back fresh blocks at the end of a file, down to a size whose last block was left alone.
@@ -161,13 +171,14 @@ impl<B: Backing> Volume<B> {
 
     /// Overwrites promised blocks: one record. The last of them may grow, within itself; `stored`
     /// is the size by which the blocks lie at home.
-    fn overwrite(
+    pub(super) fn overwrite(
         &self,
         file: &Arc<OpenFile<B>>,
         core: &mut Core,
         offset: PlainOffset,
         data: &[u8],
         stored: u64,
+        times: Times,
     ) -> Result<()> {
         let engine = self.engine()?;
         let before = core.layout.size();
@@ -224,7 +235,7 @@ impl<B: Backing> Volume<B> {
             if grown {
                 self.backing
                     .truncate(file.file(), blocks_size(plan.new_size)?)?;
-            } else {
+            } else if times == Times::Moved {
                 self.touch(file)?;
             }
             engine.queue(file);
@@ -415,6 +426,7 @@ impl<B: Backing> Volume<B> {
         file: &Arc<OpenFile<B>>,
         core: &mut Core,
         plain: Vec<u8>,
+        times: Times,
     ) -> Result<()> {
         let engine = self.engine()?;
         let Some(head) = &mut core.head else {
@@ -452,7 +464,7 @@ impl<B: Backing> Volume<B> {
             if state.size > before {
                 self.backing
                     .truncate(file.file(), cipher_size(state.size))?;
-            } else {
+            } else if times == Times::Moved {
                 self.touch(file)?;
             }
             engine.queue(file);

@@ -39,7 +39,7 @@ impl<B: Backing> Volume<B> {
         let Some(head) = core.head.as_ref().filter(|_| len > 0) else {
             return Ok(0);
         };
-        head.unwrapped.gate.check(&self.keys)?;
+        head.unwrapped.check(&self.keys)?;
         let out = &mut buf[..len];
         if let Layout::Inline { .. } = core.layout {
             // Inline files are far below usize::MAX bytes.

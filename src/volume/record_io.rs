@@ -7,6 +7,7 @@
 //! .envelopefs/journal              new forms of blocks that were durable, before they go home
 //! .envelopefs/targets/             symlink targets too long for a symlink below
 //! .envelopefs/ctimes, ctimes.log   change times of rewrapped files, see `ctimes`
+//! .envelopefs/reencrypted          what a re-encrypt under way has finished, see `run_log`
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};

@@ -22,7 +22,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         let new = PlainOffset::new(size).map_err(VolumeError::range)?;
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(&self.keys)?;
+            head.unwrapped.check(&self.keys)?;
         }
         file.home_dirty.store(true, Ordering::Release);
         if size == 0 {
@@ -282,7 +282,7 @@ impl<B: Backing> Volume<B> {
         let mut core = file.core.write();
         file.home_dirty.store(true, Ordering::Release);
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(&self.keys)?;
+            head.unwrapped.check(&self.keys)?;
         }
         self.at_rest(file, &core)?;
         let grows = matches!(mode, FallocateMode::Allocate | FallocateMode::ZeroRange);
@@ -450,7 +450,11 @@ impl<B: Backing> Volume<B> {
     }
 
     /// Where the next block may be that isn't a hole.
-    fn next_data(&self, file: &OpenFile<B>, block: BlockIndex) -> Result<Option<BlockIndex>> {
+    pub(super) fn next_data(
+        &self,
+        file: &OpenFile<B>,
+        block: BlockIndex,
+    ) -> Result<Option<BlockIndex>> {
         let from = block.place().0.page_at().0;
         let below = self
             .backing

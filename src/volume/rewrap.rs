@@ -6,10 +6,13 @@ use super::Volume;
 use super::error::{Result, VolumeError};
 use super::header_io::slots;
 use super::keys::{is_current, key_of};
-use super::open_file::OpenFile;
+use super::open_file::{Head, OpenFile};
 use crate::backing::{At, Backing, EntryName, OpenFile as How, SetTime, Stat};
-use crate::format::{HEADER_LEN, KeyRole, SLOT_A_AT, SLOT_B_AT, StaticPart, WrappedKey};
+use crate::format::{
+    HEADER_LEN, KeyRole, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, Slot, StaticPart, WrappedKey,
+};
 use crate::kms::KeyId;
+use crate::secret::Key256;
 
 /// What became of a file's wrapped key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +23,15 @@ pub enum Rewrapped {
     Already(Vec<WrappedKey>),
     /// It was wrapped anew; these are the wrapped keys that it had before.
     Done(Vec<WrappedKey>),
+}
+
+/// Where the other slot stands.
+pub(super) fn other_slot(at: usize) -> usize {
+    if at == SLOT_A_AT {
+        SLOT_B_AT
+    } else {
+        SLOT_A_AT
+    }
 }
 
 impl<B: Backing> Volume<B> {
@@ -76,24 +88,17 @@ impl<B: Backing> Volume<B> {
         self.check_writable()?;
         // By way of the table of open files: whoever opens it meanwhile shares its lock.
         let file = self.acquire_at(dir, name, stat, true)?;
-        let result = self.rewrap_open(&file, name, to);
+        let result = self.rewrap_open(&file, to);
         self.done_with(&file);
         result
     }
 
-    fn rewrap_open(&self, file: &OpenFile<B>, name: &EntryName, to: &KeyId) -> Result<Rewrapped> {
+    fn rewrap_open(&self, file: &OpenFile<B>, to: &KeyId) -> Result<Rewrapped> {
         let mut core = file.core.write();
         let Some(head) = &mut core.head else {
             return Ok(Rewrapped::NoKey);
         };
-        let mut header = [0; HEADER_LEN];
-        self.backing
-            .read_at(file.file(), &mut [IoSliceMut::new(&mut header)], 0)?;
-        // The authentic slot says what is current: a torn one may look newer.
-        let (at, mut slot) = slots(&header)
-            .into_iter()
-            .find(|(at, _)| self.is_authentic(&header, *at, &head.static_part, &head.unwrapped))
-            .ok_or_else(|| VolumeError::damaged(name.to_string(), "no slot is authentic"))?;
+        let (at, mut slot) = self.authentic_slot(file, head)?;
         if self.all_current(&slot.keys, to)? {
             return Ok(Rewrapped::Already(slot.keys));
         }
@@ -103,41 +108,69 @@ impl<B: Backing> Volume<B> {
                 key.blob = self.keys.rewrap(&head.static_part.file_id, &key.blob, to)?;
             }
         }
-        slot.generation = slot
-            .generation
-            .checked_add(1)
-            .ok_or_else(|| VolumeError::damaged(name.to_string(), "its slot generation"))?;
-        let bytes = slot
-            .seal(
-                head.unwrapped.keys.header(),
-                &self.record.volume_id,
-                &head.static_part.encode(),
-            )
-            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        let other = if at == SLOT_A_AT {
-            SLOT_B_AT
-        } else {
-            SLOT_A_AT
-        };
-        let old = self.backing.stat_file(file.file())?;
-        let shown = self.ctimes.shown(&self.backing, &old);
-        self.backing
-            .write_at(file.file(), &mut [IoSlice::new(&bytes)], other as u64)?;
-        self.backing
-            .set_times(At::File(file.file()), SetTime::Omit, SetTime::At(old.mtime))?;
-        head.unwrapped.gate = self.keys.gate(to);
-        if let Some(key) = slot.current().next() {
-            head.unwrapped.blob = key.blob.as_slice().into();
-        }
-        let after = self.backing.stat_file(file.file())?;
-        if let Err(error) = self
-            .ctimes
-            .keep(&self.backing, &self.root.dir, shown, &after)
-        {
-            // The file is rewrapped; a backup tool will look at it again, no more.
-            tracing::warn!(file = %name, %error, "its change time could not be kept");
-        }
+        slot.generation = self.next_slot(file, slot.generation)?;
+        let bytes = self.seal_slot(file, &slot, head.unwrapped.keys.header(), head)?;
+        self.write_slot(file, other_slot(at), &bytes)?;
+        let blob = slot.current().next().map(|key| key.blob.as_slice());
+        head.unwrapped.rewrapped(self.keys.gate(to), blob);
         Ok(Rewrapped::Done(before))
+    }
+
+    /// The slot that counts, and where it stands: of those that the holder of the data key wrote, the
+    /// newest. A torn one may look newer.
+    pub(super) fn authentic_slot(&self, file: &OpenFile<B>, head: &Head) -> Result<(usize, Slot)> {
+        let mut header = [0; HEADER_LEN];
+        self.backing
+            .read_at(file.file(), &mut [IoSliceMut::new(&mut header)], 0)?;
+        slots(&header)
+            .into_iter()
+            .find(|(at, _)| self.is_authentic(&header, *at, &head.static_part, &head.unwrapped))
+            .ok_or_else(|| {
+                VolumeError::damaged(self.cipher_path(file.node), "no slot is authentic")
+            })
+    }
+
+    /// The generation of the slot that is written behind one.
+    pub(super) fn next_slot(&self, file: &OpenFile<B>, generation: u64) -> Result<u64> {
+        generation
+            .checked_add(1)
+            .ok_or_else(|| VolumeError::damaged(self.cipher_path(file.node), "its slot generation"))
+    }
+
+    /// The bytes of a slot, authenticated under the header key of the data key that is current in it.
+    pub(super) fn seal_slot(
+        &self,
+        file: &OpenFile<B>,
+        slot: &Slot,
+        header_key: &Key256,
+        head: &Head,
+    ) -> Result<[u8; SLOT_LEN]> {
+        slot.seal(
+            header_key,
+            &self.record.volume_id,
+            &head.static_part.encode(),
+        )
+        .map_err(|error| VolumeError::damaged(self.cipher_path(file.node), error))
+    }
+
+    /// Writes an envelope slot. The times that users see stay what they were.
+    pub(super) fn write_slot(
+        &self,
+        file: &OpenFile<B>,
+        at: usize,
+        bytes: &[u8; SLOT_LEN],
+    ) -> Result<()> {
+        let _times = file.times.lock();
+        let before = self.backing.stat_file(file.file())?;
+        self.backing
+            .write_at(file.file(), &mut [IoSlice::new(bytes)], at as u64)?;
+        let mtime = SetTime::At(before.mtime);
+        self.backing
+            .set_times(At::File(file.file()), SetTime::Omit, mtime)?;
+        let after = self.backing.stat_file(file.file())?;
+        self.ctimes
+            .keep_over(&self.backing, &self.root.dir, &before, &after);
+        Ok(())
     }
 
     /// Brings the kept change times in order, when many files were rewrapped. Failing costs no more

@@ -1,1 +1,72 @@
+//! What can only be seen from inside.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::format::NameEncoding;
+use crate::kms::{self, Kms, ProtectorInput};
+
+/// A volume on a temporary directory.
+fn volume(dir: &Path) -> Volume<Os> {
+    let cipher = dir.join("cipher");
+    std::fs::create_dir(&cipher).unwrap();
+    let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
+    let options = kms::CreateOptions::default();
+    let kms = Arc::new(Kms::create(&dir.join("keystore"), &protector, &options).unwrap());
+    let key = kms.service_key("alias/envelopefs/volume").unwrap();
+    let names = NameEncoding::Encrypted;
+    let os = || Os::open(&cipher).unwrap();
+    Volume::init(&os(), &kms, &CreateOptions { key, names }).unwrap();
+    Volume::open(os(), kms, OpenOptions::default()).unwrap()
+}
+
+/// When a file is re-encrypted, nothing in memory holds its old data key any more: neither the open
+/// file nor the cache. Until then both are there.
+#[test]
+fn an_old_data_key_is_gone_from_memory() {
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        pid: 1,
+    };
+    for len in [100, 10_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = volume(dir.path());
+        let name = format!("f{len}");
+        let made = volume.create(
+            &caller,
+            NodeId::ROOT,
+            name.as_bytes(),
+            0o644,
+            0,
+            OpenMode::READ_WRITE,
+        );
+        let (attr, handle) = made.unwrap();
+        volume.write(handle, 0, &vec![1; len], false).unwrap();
+        volume.release(handle).unwrap();
+        volume.write_back().unwrap();
+        // Unwrapped for a user, so that the cache has it.
+        let handle = volume.open_file(&caller, attr.ino, OpenMode::READ).unwrap();
+        let file = volume.acquire(attr.ino, true).unwrap();
+        let keys = || {
+            let core = file.core.read();
+            core.head.as_ref().unwrap().unwrapped.keys.clone()
+        };
+        let old = Arc::downgrade(keys().current());
+        let seen = AtomicBool::new(false);
+        let done = volume.renew(&file, &|bytes| {
+            if bytes > 0 {
+                assert!(old.upgrade().is_some() && keys().previous().is_some());
+                seen.store(true, Ordering::Relaxed);
+            }
+            true
+        });
+        assert!(matches!(done.unwrap(), Reencrypted::Done(_)) && seen.into_inner());
+        assert!(old.upgrade().is_none(), "{len} bytes");
+        assert!(keys().previous().is_none());
+        volume.done_with(&file);
+        volume.release(handle).unwrap();
+    }
+}

@@ -200,8 +200,8 @@ impl<B: Backing> Volume<B> {
         visit: &Visitor<'_, B>,
     ) -> Result<()> {
         self.work(threads, visit, |queue| {
-            for Moved { dir, name } in places {
-                self.visit_names(&dir, b"(moved)", vec![name], queue, visit)?;
+            for Moved { dir, name, path } in places {
+                self.visit_names(&dir, &path, vec![name], queue, visit)?;
             }
             Ok(())
         })

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::open_file::{Core, Head, OpenFile};
+use super::overwrite::Times;
 use super::types::HandleId;
 use crate::backing::{At, Backing};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
@@ -20,6 +21,9 @@ use crate::format::{INLINE_AT, INLINE_MAX, PAGE, STATE_AT, STATE_LEN, State, Sta
 /// Seals of one data key, in units of 2^16: half of SP 800-38D's bound of 2^32, since the state's
 /// seals come on top of the blocks'.
 const SEALS_MOST: u32 = 1 << 15;
+/// With so many a data key is renewed while the file is in use: 2^29 seals (2 TiB of writes) before
+/// it may not be used any more. In units of 2^16.
+pub(super) const SEALS_RENEW: u32 = SEALS_MOST / 4 * 3;
 
 thread_local! {
     /// Where a write's ciphertext is made before it goes below.
@@ -120,7 +124,7 @@ impl<B: Backing> Volume<B> {
             .map_err(VolumeError::range)?
             .get();
         if let Some(head) = &core.head {
-            head.unwrapped.gate.check(&self.keys)?;
+            head.unwrapped.check(&self.keys)?;
             if head.state.seals >= SEALS_MOST {
                 return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
             }
@@ -171,7 +175,7 @@ impl<B: Backing> Volume<B> {
         plain: Vec<u8>,
     ) -> Result<()> {
         if !core.fresh {
-            return self.journal_inline(file, core, plain);
+            return self.journal_inline(file, core, plain, Times::Moved);
         }
         file.home_dirty.store(true, Ordering::Release);
         let len = plain.len();

@@ -185,6 +185,10 @@ power_cuts! {
     rewrap_on_xfs: Rewrap, Xfs;
     rewrap_on_btrfs: Rewrap, Btrfs;
     rewrap_on_posix: Rewrap, Posix;
+    reencrypt_on_ext4: Reencrypt, Ext4;
+    reencrypt_on_xfs: Reencrypt, Xfs;
+    reencrypt_on_btrfs: Reencrypt, Btrfs;
+    reencrypt_on_posix: Reencrypt, Posix;
     a_full_disk_of_ext4: FullDisk, Ext4;
     a_full_disk_of_xfs: FullDisk, Xfs;
     a_full_disk_of_btrfs: FullDisk, Btrfs;

@@ -94,6 +94,34 @@ fn renaming_to_and_from_long_names() {
     survives_each_cut(&kit, story, STATES);
 }
 
+/// A new data key, cut at each of the calls that it takes: with blocks in the journal from before, a
+/// hole, a size that is not durable, a rewrap in between.
+#[test]
+fn a_new_data_key() {
+    let kit = Kit::new();
+    for (size, steps) in [(300, 1000), (9000, 1000), (60_000, 2), (60_000, 1000)] {
+        let story = |world: &mut World| {
+            let thing = file(world, b"a", size);
+            world.write(thing, size / 3, &vec![2; size / 3]).unwrap();
+            world.fsync(thing, true).unwrap();
+            world.write(thing, size + 10_000, &vec![4; 6000]).unwrap();
+            world.reencrypt(steps).unwrap();
+            world.write(thing, size / 2, &vec![5; size / 4]).unwrap();
+            let (id, key) = (world.volume.id(), world.volume.volume_key_id());
+            world.kms.rotate_volume_key(&id, &key).unwrap();
+            let options = envelopefs::maintain::rewrap::RewrapOptions::default();
+            envelopefs::maintain::rewrap::run(
+                &world.volume,
+                &options,
+                &envelopefs::maintain::Silent,
+            )
+            .unwrap();
+            world.reencrypt(1001).unwrap();
+        };
+        survives_each_cut(&kit, story, STATES / 4);
+    }
+}
+
 /// An fsync after two files changed names makes the new name durable, of either.
 #[test]
 fn exchanging_names() {
@@ -114,7 +142,9 @@ fn exchanging_names() {
 #[test]
 fn a_call_that_fails_in_each_step() {
     let kit = Kit::new();
-    let steps: [(usize, Step); 7] = [
+    let steps: [(usize, Step); 9] = [
+        (500, |world, _| world.reencrypt(u64::MAX)),
+        (9000, |world, _| world.reencrypt(u64::MAX)),
         // An inline file that outgrows its page.
         (500, |world, thing| world.write(thing, 400, &[2; 9000])),
         (3000, |world, thing| world.truncate(thing, 100)),

@@ -23,6 +23,8 @@ pub enum Work {
     RenameOver,
     /// Overwrites while the keys are wrapped anew.
     Rewrap,
+    /// Any changes of few files while they get new data keys, bit by bit.
+    Reencrypt,
     /// Any operations while there is hardly any space.
     FullDisk,
     /// Any operations on a disk of which a call fails now and then.
@@ -34,11 +36,12 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Random,
         Self::Overwrite,
         Self::RenameOver,
         Self::Rewrap,
+        Self::Reencrypt,
         Self::FullDisk,
         Self::FailingDisk,
         Self::SqliteWal,
@@ -66,6 +69,7 @@ pub fn record(work: Work, seed: u64, kms: &Arc<Kms>, options: fn() -> OpenOption
         Work::Overwrite => overwrite(&mut world, &mut rng, 60, None),
         Work::RenameOver => rename_over(&mut world, &mut rng),
         Work::Rewrap => overwrite(&mut world, &mut rng, 40, Some(kms)),
+        Work::Reencrypt => reencrypt(&mut world, &mut rng),
         Work::FullDisk => full_disk(&mut world, &mut rng),
         Work::FailingDisk => failing_disk(&mut world, &mut rng),
         Work::SqliteWal => return super::sqlite::record(world, seed, "wal"),
@@ -271,6 +275,55 @@ fn overwrite(world: &mut World, rng: &mut SmallRng, steps: usize, rewrap: Option
                 world.write(thing, size, &data).unwrap();
             }
             6 => world.write_back().unwrap(),
+            _ => world.fsync(thing, rng.random_bool(0.5)).unwrap(),
+        }
+    }
+}
+
+/// Runs are stopped after a few steps, and go on after writes, cuts, holes, rewraps, remounts, kills.
+fn reencrypt(world: &mut World, rng: &mut SmallRng) {
+    let sizes = [200, 3000, 9000, 70_000];
+    let files: Vec<Thing> = sizes
+        .iter()
+        .enumerate()
+        .map(|(i, size)| {
+            let thing = world.create(ROOT, format!("file{i}").as_bytes()).unwrap();
+            let data = bytes(rng, *size);
+            world.write(thing, 0, &data).unwrap();
+            if rng.random_bool(0.7) {
+                world.fsync(thing, false).unwrap();
+            }
+            thing
+        })
+        .collect();
+    for _ in 0..30 {
+        let thing = files[rng.random_range(0..files.len())];
+        let size = world.model().bytes(thing).len();
+        match rng.random_range(0..20) {
+            0..7 => {
+                let steps = [1, 2, 3, 5, 8, 1000][rng.random_range(0..6)];
+                world.reencrypt(steps).unwrap();
+            }
+            7..10 => {
+                let (at, len) = (place(rng, size), length(rng));
+                let data = bytes(rng, len);
+                world.write(thing, at, &data).unwrap();
+            }
+            10 => {
+                let to = place(rng, size);
+                world.truncate(thing, to).unwrap();
+            }
+            11 => world.punch(thing, place(rng, size), length(rng)).unwrap(),
+            12 => {
+                let (id, key) = (world.volume.id(), world.volume.volume_key_id());
+                world.kms.rotate_volume_key(&id, &key).unwrap();
+                maintain::rewrap::run(&world.volume, &RewrapOptions::default(), &Silent).unwrap();
+                world.acknowledged();
+            }
+            13 => world.write_back().unwrap(),
+            14 => world.remount(),
+            15 => world.killed(),
+            16 => world.close(thing).unwrap(),
             _ => world.fsync(thing, rng.random_bool(0.5)).unwrap(),
         }
     }

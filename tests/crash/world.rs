@@ -6,13 +6,14 @@ use std::sync::Arc;
 use envelopefs::backing::{Rename, XattrMode};
 use envelopefs::format::NameEncoding;
 use envelopefs::kms::Kms;
+use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::volume::{
     CreateOptions, FallocateMode, HandleId, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
     VolumeError,
 };
 
 use super::disk::Disk;
-use super::kit::{ALIAS, ME};
+use super::kit::{ALIAS, Budget, ME};
 use super::log::Op;
 use super::mem::Mem;
 use super::model::{self, BLOCK, Model, Thing};
@@ -33,6 +34,8 @@ pub enum Moment {
 /// A volume at work.
 pub struct World {
     pub volume: Volume<Mem>,
+    /// Whether files got new data keys.
+    reencrypts: bool,
     options: fn() -> OpenOptions,
     pub kms: Arc<Kms>,
     mem: Mem,
@@ -55,6 +58,8 @@ pub struct Recording {
     pub story: Vec<(usize, String)>,
     /// Options that volumes are opened with.
     pub options: fn() -> OpenOptions,
+    /// Whether files got new data keys: what was begun must come to its end afterwards.
+    pub reencrypts: bool,
     /// A database in the volume: its name and whether it is to be opened with a WAL.
     pub database: Option<Database>,
 }
@@ -78,6 +83,7 @@ impl World {
         let volume = Volume::open(mem.clone(), Arc::clone(kms), options()).unwrap();
         Self {
             volume,
+            reencrypts: false,
             options,
             kms: Arc::clone(kms),
             mem,
@@ -113,6 +119,7 @@ impl World {
             timeline: self.timeline,
             story: self.story,
             options,
+            reencrypts: self.reencrypts,
             database,
         }
     }
@@ -375,6 +382,23 @@ impl World {
     pub fn write_back(&mut self) -> Outcome<()> {
         self.tell("write back");
         self.volume.write_back()
+    }
+
+    /// Gives all files new data keys, or goes on with that; stops after so many steps.
+    pub fn reencrypt(&mut self, steps: u64) -> Outcome<()> {
+        self.tell(format!("re-encrypt, {steps} steps"));
+        self.reencrypts = true;
+        let options = ReencryptOptions {
+            resume: steps.is_multiple_of(2),
+            ..ReencryptOptions::default()
+        };
+        let budget = Budget::of(steps);
+        let report = reencrypt::run(&self.volume, &options, &budget)?;
+        self.acknowledged();
+        match report.failed.first() {
+            None => Ok(()),
+            Some(failed) => Err(VolumeError::Io(std::io::Error::other(failed.why.clone()))),
+        }
     }
 
     /// Unmounts cleanly and mounts again.

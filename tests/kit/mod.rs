@@ -4,10 +4,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use envelopefs::backing::{Backing, Faults, Faulty, Os};
 use envelopefs::format::NameEncoding;
 use envelopefs::kms::{self, Kms, ProtectorInput};
+use envelopefs::maintain::Progress;
 use envelopefs::volume::{
     Attr, Caller, CreateOptions, HandleId, NodeId, OpenMode, OpenOptions, Volume, VolumeError,
 };
@@ -95,6 +97,35 @@ impl Kit {
             .collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files.remove(0)
+    }
+}
+
+/// Stops a walk that re-encrypts after so many steps.
+pub struct Budget {
+    steps: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Budget {
+    pub fn of(steps: u64) -> Self {
+        Self {
+            steps: AtomicU64::new(steps),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress for Budget {
+    fn advanced(&self, _files: u64, bytes: u64) {
+        // A file that is through is no step of its own.
+        if self.bytes.swap(bytes, Ordering::Relaxed) != bytes {
+            let left = self.steps.load(Ordering::Relaxed);
+            self.steps.store(left.saturating_sub(1), Ordering::Relaxed);
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.steps.load(Ordering::Relaxed) == 0
     }
 }
 

@@ -24,6 +24,7 @@ fn the_forms_that_scripts_rely_on() {
         "envelopefs inspect f --json",
         "envelopefs rotate c --json",
         "envelopefs rewrap c --to-key alias/x --dry-run --json",
+        "envelopefs re-encrypt c a b/c --resume --max-rate 50M --json",
         "envelopefs fsck c --json",
         "envelopefs ls c",
         "envelopefs ls -laR c a b",
@@ -72,5 +73,22 @@ fn the_keystore_options_work_on_both_sides_of_the_command() {
         "envelopefs status --keystore /k",
     ] {
         assert_eq!(parse(line).unwrap().keystore.keystore, Some("/k".into()));
+    }
+}
+
+#[test]
+fn a_rate_in_bytes() {
+    for (text, right) in [
+        ("1", Some(1)),
+        ("200K", Some(200 << 10)),
+        ("50m", Some(50 << 20)),
+        ("2T", Some(2 << 40)),
+        ("0", None),
+        ("K", None),
+        ("-1", None),
+        ("1.5M", None),
+        ("99999999999T", None),
+    ] {
+        assert_eq!(bytes(text).ok().map(NonZeroU64::get), right, "{text}");
     }
 }

@@ -21,6 +21,14 @@ fn requests_have_a_settled_form() {
             },
             r#"{"op":"rewrap","to_key":null,"dry_run":false,"max_rate":5}"#,
         ),
+        (
+            Request::ReEncrypt {
+                paths: vec!["a/b".into()],
+                resume: true,
+                max_rate: NonZeroU64::new(1 << 40),
+            },
+            r#"{"op":"re-encrypt","paths":["a/b"],"resume":true,"max_rate":1099511627776}"#,
+        ),
         (Request::Job, r#"{"op":"job"}"#),
         (
             Request::Report { from: 1900 },

@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
 
 use super::ring::{Journal, Room};
 use super::{JournalMode, overlay::Pendings};
-use crate::backing::{Allocate, At, Backing, SetTime};
-use crate::content::{BlockIndex, GroupIndex, Layout};
+use crate::backing::{Allocate, At, Backing, SetTime, Stat};
+use crate::content::{GroupIndex, Layout};
 use crate::format::journal::{RecordBuilder, RecordKind, Resize};
 use crate::format::{ENTRY_LEN, FileId, PAGE, STATE_AT, State};
+use crate::volume::ctimes::Ctimes;
+use crate::volume::dirs::DirState;
 use crate::volume::open_file::{Core, Extent, OpenFile, OpenFiles};
 
 /// How long blocks wait in the journal: what is overwritten again meanwhile goes home once.
@@ -37,6 +39,8 @@ struct Control {
 pub(in crate::volume) struct Engine<B: Backing> {
     backing: Arc<B>,
     files: Arc<OpenFiles<B>>,
+    ctimes: Arc<Ctimes<B>>,
+    root: Arc<DirState<B>>,
     pub(in crate::volume) journal: Journal<B>,
     mode: JournalMode,
     /// Files with something pending, or with a state to be sealed.
@@ -54,12 +58,15 @@ impl<B: Backing> Engine<B> {
     pub(in crate::volume) fn new(
         backing: Arc<B>,
         files: Arc<OpenFiles<B>>,
+        (ctimes, root): (Arc<Ctimes<B>>, Arc<DirState<B>>),
         journal: Journal<B>,
         mode: JournalMode,
     ) -> Arc<Self> {
         Arc::new(Self {
             backing,
             files,
+            ctimes,
+            root,
             journal,
             mode,
             waiting: Mutex::default(),
@@ -258,7 +265,7 @@ impl<B: Backing> Engine<B> {
         if let Some(extent) = &sent.seal
             && core.is_durable(extent)
             && file.overlay.is_empty()
-            && let Err(error) = seal_state(&*self.backing, file, &mut core, extent.size)
+            && let Err(error) = self.seal_state(file, &mut core, extent.size)
         {
             tracing::warn!(%error, "sealing the size of a closed file");
         }
@@ -298,51 +305,113 @@ impl<B: Backing> Engine<B> {
             self.backing
                 .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
         }
-        // What users wrote was written when they wrote it.
-        self.backing.set_times(
-            At::File(file.file()),
-            SetTime::Omit,
-            SetTime::At(before.mtime),
-        )
+        self.keep_times(file, &before)
+    }
+
+    /// After a write home: what users wrote was written when they wrote it. `before` is what the file
+    /// was; `times` is held by the caller.
+    fn keep_times(&self, file: &OpenFile<B>, before: &Stat) -> io::Result<()> {
+        let at = At::File(file.file());
+        self.backing
+            .set_times(at, SetTime::Omit, SetTime::At(before.mtime))?;
+        if file.keeps_ctime.load(Ordering::Acquire) {
+            let after = self.backing.stat_file(file.file())?;
+            self.ctimes
+                .keep_over(&*self.backing, &self.root.dir, before, &after);
+        }
+        Ok(())
+    }
+
+    /// Brings home what is pending of a file, and makes it durable there. The file's core is held by
+    /// the caller, alone: who reads must not find half of it settled.
+    ///
+    /// # Errors
+    /// What the cipher directory says; it stays in the journal then.
+    pub(in crate::volume) fn bring_home(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+    ) -> io::Result<()> {
+        if !file.overlay.is_empty() {
+            let sequence = self.copy_home(file, core)?;
+            file.overlay.settle(sequence);
+        }
+        Ok(())
+    }
+
+    /// The same, of which only the end keeps readers waiting.
+    ///
+    /// # Errors
+    /// As [`Engine::bring_home`].
+    pub(in crate::volume) fn bring_home_shared(&self, file: &OpenFile<B>) -> io::Result<()> {
+        let mut core = file.core.write();
+        self.at_rest(file, &core)?;
+        if file.overlay.is_empty() {
+            return Ok(());
+        }
+        let shared = RwLockWriteGuard::downgrade(core);
+        let sequence = self.copy_home(file, &shared)?;
+        drop(shared);
+        core = file.core.write();
+        file.overlay.settle(sequence);
+        drop(core);
+        Ok(())
+    }
+
+    /// Copies home what is pending, and makes it durable there; up to which record.
+    fn copy_home(&self, file: &OpenFile<B>, core: &Core) -> io::Result<u64> {
+        let sequence = file.sequence.load(Ordering::Acquire);
+        self.journal.sync(&self.backing, sequence)?;
+        self.send_home(file, core)?;
+        self.backing.sync_file(file.file(), true)?;
+        Ok(sequence)
     }
 
     fn send_blocks(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        let mut start = BlockIndex(0);
-        let mut next = None;
-        let flush = |buffer: &mut Vec<u8>, start: BlockIndex| {
-            if buffer.is_empty() {
-                return Ok(());
-            }
-            let bytes = IoSlice::new(buffer);
-            let written = self
-                .backing
-                .write_at(file.file(), &mut [bytes], start.data_at().0);
-            buffer.clear();
-            written
-        };
+        let mut run = Run::default();
         for (block, pending) in &pendings.blocks {
             let at = block.data_at().0;
-            if next != Some(at) || buffer.len() >= COPY_MOST {
-                flush(&mut buffer, start)?;
-                start = *block;
+            if run.end() != at || run.buffer.len() >= COPY_MOST || pending.entry.is_none() {
+                self.send_run(file, &mut run)?;
+                run.at = at;
             }
             if pending.entry.is_none() {
-                flush(&mut buffer, start)?;
-                next = None;
                 // The space goes back; the hole is one without that.
                 let _ = self
                     .backing
                     .allocate(file.file(), Allocate::Punch, at, PAGE as u64);
                 continue;
             }
-            let len = buffer.len();
-            buffer.resize(len + pending.len, 0);
-            self.journal
-                .read(&self.backing, pending.at, &mut buffer[len..])?;
-            next = Some(at + pending.len as u64);
+            // What stands one behind the other in the journal is read in one go.
+            if run.source + (run.buffer.len() - run.read) as u64 != pending.at {
+                self.read_run(&mut run)?;
+                run.source = pending.at;
+            }
+            run.buffer.resize(run.buffer.len() + pending.len, 0);
         }
-        flush(&mut buffer, start)
+        self.send_run(file, &mut run)
+    }
+
+    /// Reads what is left to be read of a run.
+    fn read_run(&self, run: &mut Run) -> io::Result<()> {
+        let out = &mut run.buffer[run.read..];
+        if !out.is_empty() {
+            self.journal.read(&self.backing, run.source, out)?;
+        }
+        run.read = run.buffer.len();
+        Ok(())
+    }
+
+    /// Writes a run home, and begins with an empty one.
+    fn send_run(&self, file: &OpenFile<B>, run: &mut Run) -> io::Result<()> {
+        self.read_run(run)?;
+        if !run.buffer.is_empty() {
+            let bytes = IoSlice::new(&run.buffer);
+            self.backing.write_at(file.file(), &mut [bytes], run.at)?;
+        }
+        run.buffer.clear();
+        run.read = 0;
+        Ok(())
     }
 
     fn send_entries(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
@@ -384,20 +453,14 @@ impl<B: Backing> Engine<B> {
     pub(in crate::volume) fn commit_now(
         self: &Arc<Self>,
         file: &Arc<OpenFile<B>>,
-        core: &Core,
+        core: &mut Core,
         id: &FileId,
         extents: &[(u64, &[u8])],
         cipher_size: u64,
     ) -> io::Result<()> {
         self.queue(file);
-        if !file.overlay.is_empty() {
-            // First what is pending, so that one "done" covers all.
-            let sequence = file.sequence.load(Ordering::Acquire);
-            self.journal.sync(&self.backing, sequence)?;
-            self.send_home(file, core)?;
-            self.backing.sync_file(file.file(), true)?;
-            file.overlay.settle(sequence);
-        }
+        // First what is pending, so that one "done" covers all.
+        self.bring_home(file, core)?;
         let identity = (id, file.inode, file.path_hint());
         let mut record = RecordBuilder::new(
             Vec::new(),
@@ -497,6 +560,53 @@ impl<B: Backing> Engine<B> {
         })
     }
 
+    /// Writes the state of a file of which the first `size` bytes are durable: what is missing of them
+    /// from now on is damage.
+    pub(in crate::volume) fn seal_state(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        size: u64,
+    ) -> io::Result<()> {
+        if size > core.layout.size() {
+            return Ok(()); // cut since
+        }
+        let inline = matches!(core.layout, Layout::Inline { .. });
+        let cipher_size = core.layout.stored_size();
+        let Some(head) = &mut core.head else {
+            if self.backing.stat_file(file.file())?.size > 0 {
+                self.backing.truncate(file.file(), 0)?;
+            }
+            file.unsealed.store(false, Ordering::Release);
+            return Ok(());
+        };
+        if inline && size != head.state.size {
+            return Ok(()); // its bytes go with their state
+        }
+        let state = State {
+            size,
+            epoch: 0,
+            ..head.state
+        };
+        let bytes = state.seal(head.unwrapped.keys.content());
+        {
+            let _times = file.times.lock();
+            let before = self.backing.stat_file(file.file())?;
+            if before.size != cipher_size {
+                // Taking back a failed write failed too.
+                self.backing.truncate(file.file(), cipher_size)?;
+            }
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            self.keep_times(file, &before)?;
+        }
+        head.home_size = size;
+        head.state.epoch = 0;
+        file.unsealed
+            .store(size != core.layout.size(), Ordering::Release);
+        Ok(())
+    }
+
     /// Puts back what a step replaced that failed half-way.
     fn put_back(&self, file: &OpenFile<B>, old: &Old) -> io::Result<()> {
         for (offset, bytes) in &old.extents {
@@ -514,60 +624,28 @@ pub(in crate::volume) struct Old {
     size: u64,
 }
 
+/// Ciphertext on its way home, for blocks that lie one behind the other there.
+#[derive(Default)]
+struct Run {
+    /// Where the first of it goes.
+    at: u64,
+    buffer: Vec<u8>,
+    /// So many bytes of the buffer have been read.
+    read: usize,
+    /// Where the others stand in the journal.
+    source: u64,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.at + self.buffer.len() as u64
+    }
+}
+
 /// What was sent home of one file.
 struct Sent {
     /// Everything up to this record.
     sequence: u64,
     /// What is to be sealed.
     seal: Option<Extent>,
-}
-
-/// Writes the state of a file of which the first `size` bytes are durable: what is missing of them
-/// from now on is damage.
-pub(in crate::volume) fn seal_state<B: Backing>(
-    backing: &B,
-    file: &OpenFile<B>,
-    core: &mut Core,
-    size: u64,
-) -> io::Result<()> {
-    if size > core.layout.size() {
-        return Ok(()); // cut since
-    }
-    let inline = matches!(core.layout, Layout::Inline { .. });
-    let cipher_size = core.layout.stored_size();
-    let Some(head) = &mut core.head else {
-        if backing.stat_file(file.file())?.size > 0 {
-            backing.truncate(file.file(), 0)?;
-        }
-        file.unsealed.store(false, Ordering::Release);
-        return Ok(());
-    };
-    if inline && size != head.state.size {
-        return Ok(()); // its bytes go with their state
-    }
-    let state = State {
-        size,
-        epoch: 0,
-        ..head.state
-    };
-    let bytes = state.seal(head.unwrapped.keys.content());
-    {
-        let _times = file.times.lock();
-        let before = backing.stat_file(file.file())?;
-        if before.size != cipher_size {
-            // Taking back a failed write failed too.
-            backing.truncate(file.file(), cipher_size)?;
-        }
-        backing.write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-        backing.set_times(
-            At::File(file.file()),
-            SetTime::Omit,
-            SetTime::At(before.mtime),
-        )?;
-    }
-    head.home_size = size;
-    head.state.epoch = 0;
-    file.unsealed
-        .store(size != core.layout.size(), Ordering::Release);
-    Ok(())
 }
