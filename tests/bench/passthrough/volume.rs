@@ -91,6 +91,8 @@ impl<B: Backing> Volume<B> {
 
     pub fn housekeeping(&self) {}
 
+    pub fn renew_worn(&self, _go_on: &dyn Fn() -> bool) {}
+
     pub fn key_ttl(&self) -> Duration {
         Duration::from_secs(60)
     }
