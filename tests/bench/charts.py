@@ -30,7 +30,7 @@ def draw(source, target):
     every = [math.log2(value) for found in compared.values() for values in found.values() for value in values.values()]
     # One axis for all, logarithmic: twice and half as fast are equally long, and panels can be held against each other.
     below, above = max(0.15, 0.15 - min(every)), max(1.0, *every)
-    width = len(compared) * (LABEL + BARS + VALUE + GAP) + GAP
+    width = max(2, len(compared)) * (LABEL + BARS + VALUE + GAP) + GAP
     parts, top = [], 62
     machine = run["machine"]
     _text(parts, GAP, 26, "How many times as fast envelopefs is", size=17, weight="bold")
