@@ -21,8 +21,12 @@ pub use envelopefs::volume::{
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
-/// Directories kept open; beyond that all are closed and opened again as needed.
-const DIRS_MOST: usize = 16_384;
+/// Directories kept open, by two descriptors each at the most; beyond that all are closed and opened
+/// again as needed. Half of what the process may open is for files.
+fn most_dirs() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(16_384, |limit| (limit / 4).min(16_384) as usize)
+}
 
 /// An inode that the kernel knows: its names that were seen.
 #[derive(Default)]
@@ -76,6 +80,7 @@ pub struct Volume<B: Backing> {
     process: (u32, u32),
     nodes: RwLock<HashMap<NodeId, Node>>,
     dirs: RwLock<HashMap<NodeId, Arc<Dir<B>>>>,
+    most_dirs: usize,
     files: RwLock<HashMap<HandleId, Arc<File<B>>>>,
     next: AtomicU64,
 }
@@ -115,6 +120,7 @@ impl<B: Backing> Volume<B> {
             process: (user.as_raw(), group.as_raw()),
             nodes: RwLock::default(),
             dirs: RwLock::default(),
+            most_dirs: most_dirs(),
             files: RwLock::default(),
             next: AtomicU64::new(1),
         })
@@ -207,7 +213,7 @@ impl<B: Backing> Volume<B> {
         let (parent, name) = self.location(node).ok_or(VolumeError::Stale)?;
         let dir = Dir::new(self.backing.open_dir(&self.dir(parent)?.dir, &name)?);
         let mut dirs = self.dirs.write();
-        if dirs.len() >= DIRS_MOST {
+        if dirs.len() >= self.most_dirs {
             dirs.clear();
         }
         Ok(Arc::clone(dirs.entry(node).or_insert(dir)))
