@@ -11,6 +11,7 @@
 //! ```
 
 use std::io::{IoSlice, IoSliceMut};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ const RECORDS: [EntryName; 2] = [
 const LOCK: EntryName = EntryName::literal("lock");
 const MARK: EntryName = EntryName::literal("mark");
 const JOURNAL: EntryName = EntryName::literal("journal");
+/// How long the lock is waited for: a killed process has it until its last system call is over.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is asked for meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Who has a volume open for writing, as its lock file tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,16 +141,23 @@ impl<'a, B: Backing> Control<'a, B> {
         Ok(())
     }
 
-    /// Takes the lock for writing.
+    /// Takes the lock for writing, also from a holder that is just about to end.
     ///
     /// # Errors
     /// [`VolumeError::Busy`] with the holder, when there is one.
     pub(super) fn lock(&self, holder: &Holder) -> Result<B::Lock> {
-        let Some(lock) = self.backing.lock(&self.dir, &LOCK, true)? else {
-            let holder = self
-                .holder()
-                .map_or_else(|| "another process".into(), |h| h.to_string());
-            return Err(VolumeError::Busy { holder });
+        let until = Instant::now() + LETS_GO_WITHIN;
+        let lock = loop {
+            if let Some(lock) = self.backing.lock(&self.dir, &LOCK, true)? {
+                break lock;
+            }
+            if Instant::now() >= until {
+                let holder = self
+                    .holder()
+                    .map_or_else(|| "another process".into(), |h| h.to_string());
+                return Err(VolumeError::Busy { holder });
+            }
+            std::thread::sleep(ASK_EVERY);
         };
         let text = serde_json::to_vec(holder).unwrap_or_default();
         let file = self

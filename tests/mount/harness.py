@@ -93,11 +93,14 @@ def wait_for(what, condition, seconds=20.0):
 
 
 def alive(pid):
-    """Whether a process runs; not when it is a zombie that init is slow to reap."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    """Whether a process runs, with any of its threads; not when it is a zombie that init is slow to reap."""
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            if task.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def errno_of(call, *args, **named):
@@ -229,7 +232,7 @@ class Volume:
         assert pids, "no daemon found to kill"
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        wait_for("the killed daemon is gone", lambda: not self.daemons(), 10)
+        wait_for("the killed daemon is gone", lambda: not any(map(alive, pids)), 10)
         subprocess.run(["umount", "-l", str(self.mnt)], check=True)
 
     def log_text(self):
