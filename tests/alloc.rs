@@ -11,6 +11,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use envelopefs::backing::Os;
+use envelopefs::content::{EntryPage, GroupIndex};
+use envelopefs::crypto::Sealed;
+use envelopefs::format::{Entry, EntryFlags};
 use envelopefs::volume::{HandleId, JournalMode, OpenMode, OpenOptions, Volume};
 use kit::{Kit, ME, make, pattern};
 
@@ -174,6 +177,37 @@ fn a_large_overwrite_allocates_little() {
         let most = most_of_overwrites(&ACROSS_GROUPS[1..], journal);
         assert!(most <= 8, "{most} allocations");
     }
+}
+
+/// What entry pages owe to this: a clone shares its bytes, a change makes them its own, in memory that
+/// another page gave up, and nothing of that other page is left in it.
+#[test]
+fn an_entry_page_is_changed_alone_and_without_allocating() {
+    let entry = |number: u8| Entry {
+        sealed: Sealed {
+            nonce: [number; 12],
+            tag: [number; 16],
+        },
+        key_generation: 1,
+        flags: EntryFlags::Block,
+        sequence: 1,
+    };
+    let group = GroupIndex(3);
+    let mut first = EntryPage::empty(group);
+    first.set(0, Some(&entry(1)));
+    let mut given_up = EntryPage::empty(group);
+    given_up.set(5, Some(&entry(2)));
+    drop(given_up);
+    let counted = allocations(|| {
+        let mut second = first.clone();
+        second.set(1, Some(&entry(3)));
+        assert_eq!(second.get(0), Ok(Some(entry(1))));
+        assert_eq!(second.get(1), Ok(Some(entry(3))));
+        assert_eq!(second.get(5), Ok(None), "what another page held");
+        assert_eq!(first.get(1), Ok(None), "changed with its clone");
+    });
+    assert_eq!(counted, 0);
+    assert_eq!(EntryPage::empty(group).bytes(), &[0; 4096]);
 }
 
 /// A new file: its first write makes a key and a header; from then on a group's entries take a page
