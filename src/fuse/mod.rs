@@ -10,6 +10,8 @@
 //! What `fuser` 0.18 leaves to be done here: panics in operations (`panics`), times before 1970
 //! (`convert`), set-id bits under `HANDLE_KILLPRIV_V2` and ACLs without `SETXATTR_EXT` (`caller`,
 //! `ops`), mounting (`device`), knowing when all is over (`session`).
+//!
+//! `tests/bench/passthrough` compiles this room over a `volume` without encryption, to measure against.
 
 mod caller;
 pub mod control;

@@ -1,7 +1,6 @@
 //! Opening a file's header, and making a new one.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
@@ -106,8 +105,7 @@ impl<B: Backing> Volume<B> {
                 .map_err(|error| VolumeError::damaged(what(), error))?;
         }
         if let (Layout::Blocks { .. }, None) = (layout, open.pages.get(GroupIndex(0))) {
-            let page = EntryPage::from_bytes(GroupIndex(0), page);
-            open.pages.put(Arc::new(page));
+            open.pages.put(EntryPage::from_bytes(GroupIndex(0), &page));
         }
         if layout != Layout::Empty {
             *open.core.get_mut() = Core {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 use super::error::{Result, VolumeError};
 use super::journal::Overlay;
@@ -260,18 +261,27 @@ pub(super) struct Head {
     pub(super) inline: Vec<u8>,
 }
 
+/// Groups that a request of 1 MiB touches at the most: three, and the head group where page 0 is
+/// written with them.
+pub(super) const GROUPS: usize = 4;
+/// Blocks of a request of 128 KiB.
+pub(super) const BLOCKS: usize = 32;
+
+/// Entry pages of one request, in place unless it is larger than any that the kernel sends.
+pub(super) type Groups = SmallVec<[EntryPage; GROUPS]>;
+
 /// Entry pages of one file.
 #[derive(Default)]
 pub(super) struct Pages {
-    map: Mutex<HashMap<GroupIndex, Arc<EntryPage>>>,
+    map: Mutex<HashMap<GroupIndex, EntryPage>>,
 }
 
 impl Pages {
-    pub(super) fn get(&self, group: GroupIndex) -> Option<Arc<EntryPage>> {
+    pub(super) fn get(&self, group: GroupIndex) -> Option<EntryPage> {
         self.map.lock().get(&group).cloned()
     }
 
-    pub(super) fn put(&self, page: Arc<EntryPage>) {
+    pub(super) fn put(&self, page: EntryPage) {
         let mut map = self.map.lock();
         if map.len() >= PAGES_MOST {
             // Which ones go hardly matters: they are read again in one small call.

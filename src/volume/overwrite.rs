@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockReadGuard;
+use smallvec::SmallVec;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::journal::Engine;
 use super::journal::overlay::{Pending, PendingBytes};
-use super::open_file::{Core, Head, OpenFile};
+use super::open_file::{BLOCKS, Core, Head, OpenFile};
 use super::write::Plan;
 use crate::backing::{Allocate, At, Backing, SetTime};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
@@ -147,8 +148,7 @@ impl<B: Backing> Volume<B> {
     /// Takes back fresh blocks at the end of a file, down to a size whose last block was left alone.
     fn cut_fresh(&self, file: &OpenFile<B>, core: &mut Core, size: u64) {
         let (group, place) = BlockIndex::count_of(size).place();
-        if let Ok(page) = self.entry_page(file, group) {
-            let mut page = EntryPage::clone(&*page);
+        if let Ok(mut page) = self.entry_page(file, group) {
             for place in place..group.blocks() {
                 page.set(place, None);
             }
@@ -156,7 +156,7 @@ impl<B: Backing> Volume<B> {
             let entries = &mut [std::io::IoSlice::new(entries)];
             let _ = self.backing.write_at(file.file(), entries, at);
             file.pages.cut(Some(group));
-            file.pages.put(Arc::new(page));
+            file.pages.put(page);
         }
         if let Ok(len) = blocks_size(size) {
             self.cut_back(file, len);
@@ -260,7 +260,7 @@ impl<B: Backing> Volume<B> {
                 }
             });
             for page in pages {
-                file.pages.put(Arc::new(page));
+                file.pages.put(page);
             }
             Ok::<_, VolumeError>(())
         })?;
@@ -416,7 +416,7 @@ impl<B: Backing> Volume<B> {
                 pendings.blocks.insert(BlockIndex(block), hole);
             }
         });
-        file.pages.put(Arc::new(page));
+        file.pages.put(page);
         self.touch(file)
     }
 
@@ -534,7 +534,7 @@ impl<B: Backing> Volume<B> {
             blocks_size(size)?,
         )?;
         file.pages.cut(None);
-        file.pages.put(Arc::new(page));
+        file.pages.put(page);
         if let Some(head) = &mut core.head {
             head.state = state;
             head.home_size = size;
@@ -580,7 +580,7 @@ impl<B: Backing> Volume<B> {
         file.path_or(|| self.path_hint(file.node));
         engine.commit_now(file, core, &head_id(core)?, &extents, blocks_size(new)?)?;
         file.pages.cut(Some(group));
-        file.pages.put(Arc::new(page));
+        file.pages.put(page);
         if let Some(head) = &mut core.head {
             head.state = state;
             head.home_size = new;
@@ -602,8 +602,8 @@ fn put_blocks(
     plan: &Plan,
     pages: &[EntryPage],
     cipher: &[u8],
-) -> Vec<(BlockIndex, Pending)> {
-    let mut pending: Vec<(BlockIndex, Pending)> = Vec::new();
+) -> SmallVec<[(BlockIndex, Pending); BLOCKS]> {
+    let mut pending = SmallVec::new();
     for page in pages {
         let group = page.group();
         let first = plan.first.max(group.first_block());

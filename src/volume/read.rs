@@ -1,11 +1,12 @@
 //! Reading an open file.
 
 use std::io::IoSliceMut;
-use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
-use super::open_file::{Core, Head, OpenFile};
+use super::open_file::{Core, GROUPS, Groups, Head, OpenFile};
 use super::types::HandleId;
 use crate::backing::{Backing, Seek};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
@@ -114,21 +115,16 @@ impl<B: Backing> Volume<B> {
     }
 
     /// The entry page of a group, from memory or from disk.
-    pub(super) fn entry_page(
-        &self,
-        file: &OpenFile<B>,
-        group: GroupIndex,
-    ) -> Result<Arc<EntryPage>> {
+    pub(super) fn entry_page(&self, file: &OpenFile<B>, group: GroupIndex) -> Result<EntryPage> {
         if let Some(page) = file.pages.get(group) {
             return Ok(page);
         }
-        let mut page = Box::new([0; PAGE]);
+        let mut bytes = [0; PAGE];
         // A short read is a page behind the end of the file: all holes.
-        self.read_home(file, page.as_mut_slice(), group.page_at().0)?;
-        let mut page = EntryPage::from_bytes(group, page);
+        self.read_home(file, &mut bytes, group.page_at().0)?;
+        let mut page = EntryPage::from_bytes(group, &bytes);
         file.overlay.patch(&mut page);
-        let page = Arc::new(page);
-        file.pages.put(Arc::clone(&page));
+        file.pages.put(page.clone());
         Ok(page)
     }
 
@@ -204,8 +200,8 @@ impl<B: Backing> Volume<B> {
         }
         // More than one group: data, entry page, data, ...
         let (here, mut rest) = out.split_at_mut(room);
-        let mut pages = Vec::new();
-        let mut pieces = Vec::new();
+        let mut pages = Groups::new();
+        let mut pieces = SmallVec::<[&mut [u8]; GROUPS]>::new();
         let mut next = GroupIndex(group.0 + 1);
         let mut total = here.len();
         while !rest.is_empty() {
@@ -217,18 +213,18 @@ impl<B: Backing> Volume<B> {
             rest = tail;
             next = GroupIndex(next.0 + 1);
         }
-        let mut bufs = Vec::with_capacity(1 + 2 * pieces.len());
+        let mut bufs = SmallVec::<[IoSliceMut<'_>; 2 * GROUPS + 1]>::new();
         bufs.push(IoSliceMut::new(here));
         for (page, piece) in pages.iter_mut().zip(&mut pieces) {
             bufs.push(IoSliceMut::new(page.bytes_mut()));
             bufs.push(IoSliceMut::new(piece));
         }
         self.read_exactly(file, &mut bufs, total, first)?;
+        drop(bufs);
         self.open_run(file, head, &page, first, here)?;
         for (mut page, piece) in pages.into_iter().zip(pieces) {
             let first = page.group().first_block();
             file.overlay.patch(&mut page);
-            let page = Arc::new(page);
             self.open_run(file, head, &page, first, piece)?;
             file.pages.put(page);
         }

@@ -7,7 +7,6 @@
 
 use std::io::IoSlice;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Volume;
@@ -15,7 +14,7 @@ use super::error::{Result, VolumeError};
 use super::open_file::{Head, OpenFile};
 use super::walk::Met;
 use crate::backing::{At, Backing, EntryName, Kind, SetTime};
-use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
+use crate::content::{BlockIndex, GroupIndex, Layout, PlainOffset};
 use crate::format::{
     ENTRIES_AT, Entry, HEADER_LEN, INLINE_AT, INLINE_MAX, PAGE, STATE_AT, State, StateFlags,
 };
@@ -96,9 +95,9 @@ impl<B: Backing> Volume<B> {
         if self.read_only {
             for (block, entry) in &found.mended {
                 let (group, place) = block.place();
-                let mut page = EntryPage::clone(&*self.entry_page(file, group)?);
+                let mut page = self.entry_page(file, group)?;
                 page.set(place, Some(entry));
-                file.pages.put(Arc::new(page));
+                file.pages.put(page);
             }
             head.lost = found.lost;
             head.state.size = found.layout.size();
@@ -331,7 +330,7 @@ impl<B: Backing> Volume<B> {
         groups.sort_unstable();
         groups.dedup();
         for group in groups {
-            let mut page = EntryPage::clone(&*self.entry_page(file, group)?);
+            let mut page = self.entry_page(file, group)?;
             for place in 0..group.blocks() {
                 let block = BlockIndex(group.first_block().0 + place as u64);
                 if block >= end || found.lost.binary_search(&block).is_ok() {
@@ -346,7 +345,7 @@ impl<B: Backing> Volume<B> {
             let (at, entries) = page.span(0..group.blocks());
             self.backing
                 .write_at(file.file(), &mut [IoSlice::new(entries)], at)?;
-            file.pages.put(Arc::new(page));
+            file.pages.put(page);
         }
         file.pages.cut(Some(last_group));
         Ok(())

@@ -503,11 +503,11 @@ impl<B: Backing> Volume<B> {
             if renewal.head(&core).is_none() || group.first_block() >= end {
                 return Ok(None);
             }
-            let mut page = Box::new([0; PAGE]);
-            let bufs = &mut [IoSliceMut::new(page.as_mut_slice())];
+            let mut page = [0; PAGE];
+            let bufs = &mut [IoSliceMut::new(&mut page)];
             let read = self.backing.read_at(file.file(), bufs, group.page_at().0)?;
             page[read..].fill(0);
-            let page = EntryPage::from_bytes(group, page);
+            let page = EntryPage::from_bytes(group, &page);
             let blocks = group.first_block().0..end.0.min(GroupIndex(group.0 + 1).first_block().0);
             let old = blocks
                 .enumerate()

@@ -164,7 +164,7 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::Stale);
         };
         let old_state = head.state;
-        let mut page = EntryPage::clone(&*before);
+        let mut page = before.clone();
         let mut plain = [0; PAGE];
         let cut = if keep > 0 {
             before.get(place).ok().flatten()
@@ -200,17 +200,17 @@ impl<B: Backing> Volume<B> {
         match result {
             Ok(()) => {
                 file.pages.cut(Some(group));
-                file.pages.put(Arc::new(page));
+                file.pages.put(page);
             }
             Err(_) => {
                 // As it was: the block that was cut gets its bytes again, the others their entries.
-                let mut page = EntryPage::clone(&*before);
+                let mut page = before.clone();
                 let whole = cut.is_some().then_some(&plain[..last.len_in(old)]);
                 if self
                     .replace_last(file, core, &mut page, last, whole)
                     .is_ok()
                 {
-                    file.pages.put(Arc::new(page));
+                    file.pages.put(page);
                 }
                 if let Some(head) = &mut core.head {
                     if core.fresh {
@@ -412,7 +412,7 @@ impl<B: Backing> Volume<B> {
             let upto = place + (next.0 - block.0) as usize;
             let old = self.entry_page(file, group)?;
             if (place..upto).any(|place| !matches!(old.get(place), Ok(None))) {
-                let mut page = EntryPage::clone(&*old);
+                let mut page = old.clone();
                 for place in place..upto {
                     page.set(place, None);
                 }
@@ -430,7 +430,7 @@ impl<B: Backing> Volume<B> {
                     let _ = write(&old); // it may have been done in part
                     return Err(error.into());
                 }
-                file.pages.put(Arc::new(page));
+                file.pages.put(page);
             } else if let Some(data) = self.next_data(file, next)? {
                 // Nothing here: go on where the filesystem below has data.
                 block = next.max(data.min(after));

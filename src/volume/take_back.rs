@@ -1,7 +1,6 @@
 //! After a failed write: the file as it was.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockReadGuard;
@@ -34,7 +33,7 @@ impl<B: Backing> Volume<B> {
             let Some(old) = file.pages.get(group) else {
                 continue;
             };
-            let mut page = EntryPage::clone(&*old);
+            let mut page = old.clone();
             let mut under_way = Vec::new();
             for place in 0..group.blocks() {
                 let block = BlockIndex(group.first_block().0 + place as u64);
@@ -62,7 +61,7 @@ impl<B: Backing> Volume<B> {
             let _ = self
                 .backing
                 .write_at(file.file(), &mut [IoSlice::new(entries)], at);
-            file.pages.put(Arc::new(page));
+            file.pages.put(page);
         }
         if let Ok(size) = PlainOffset::new(plan.old_size)
             && plan.new_size > plan.old_size

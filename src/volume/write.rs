@@ -8,9 +8,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use super::Volume;
 use super::error::{Result, VolumeError};
-use super::open_file::{Core, Head, OpenFile};
+use super::open_file::{BLOCKS, Core, GROUPS, Groups, Head, OpenFile};
 use super::overwrite::Times;
 use super::types::HandleId;
 use crate::backing::{At, Backing};
@@ -389,7 +391,8 @@ impl<B: Backing> Volume<B> {
             } else {
                 BlockIndex::count_of(plan.old_size).0
             };
-            let overwritten: Vec<BlockIndex> = (plan.first.0..old_end.min(plan.last.0 + 1))
+            let overwritten: SmallVec<[BlockIndex; BLOCKS]> = (plan.first.0
+                ..old_end.min(plan.last.0 + 1))
                 .map(BlockIndex)
                 .filter(|block| {
                     let page = pages.iter().find(|page| page.holds(*block));
@@ -410,7 +413,7 @@ impl<B: Backing> Volume<B> {
                 (&mut pages, &mut state),
                 cipher,
             )?;
-            let offers: Vec<_> = overwritten
+            let offers: SmallVec<[_; BLOCKS]> = overwritten
                 .into_iter()
                 .filter_map(|block| {
                     let page = pages.iter().find(|page| page.holds(block))?;
@@ -437,7 +440,7 @@ impl<B: Backing> Volume<B> {
             head.holes |= state.flags.sparse;
             head.state = state;
             for page in pages {
-                file.pages.put(Arc::new(page));
+                file.pages.put(page);
             }
             core.layout = Layout::Blocks {
                 size: plan.new_size,
@@ -452,10 +455,10 @@ impl<B: Backing> Volume<B> {
         file: &OpenFile<B>,
         plan: &Plan,
         rewritten: bool,
-    ) -> Result<Vec<EntryPage>> {
+    ) -> Result<Groups> {
         let (first, last) = (plan.first.place().0, plan.last.place().0);
         let from = if rewritten { GroupIndex(0) } else { first };
-        let mut pages = Vec::with_capacity((last.0 - first.0 + 2) as usize);
+        let mut pages = Groups::new();
         for group in std::iter::once(from).chain((first.0..=last.0).map(GroupIndex)) {
             if pages
                 .last()
@@ -467,7 +470,7 @@ impl<B: Backing> Volume<B> {
             pages.push(if new {
                 EntryPage::empty(group)
             } else {
-                EntryPage::clone(&*self.entry_page(file, group)?)
+                self.entry_page(file, group)?
             });
         }
         Ok(pages)
@@ -547,7 +550,7 @@ impl<B: Backing> Volume<B> {
         let last_len = plan.last.len_in(plan.new_size);
         let total = (plan.last.0 - plan.first.0) as usize * PAGE + last_len;
 
-        let mut bufs = Vec::with_capacity(2 * pages.len() + 3);
+        let mut bufs = SmallVec::<[IoSlice<'_>; 2 * GROUPS + 3]>::new();
         let mut at = plan.first.data_at().0;
         let start = fresh.map_or(&[][..], |start| start.as_slice());
         let page_0 = pages

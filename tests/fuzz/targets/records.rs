@@ -119,7 +119,7 @@ pub fn entries(data: &[u8]) {
 }
 
 fn entry_page(group: GroupIndex, bytes: &[u8; PAGE]) {
-    let page = EntryPage::from_bytes(group, Box::new(*bytes));
+    let page = EntryPage::from_bytes(group, bytes);
     let mut again = EntryPage::empty(group);
     let keys = FileKeys::derive(&key(6), &VOLUME, &FileId([7; 16]), 0);
     for place in 0..group.blocks() {
