@@ -220,9 +220,26 @@ pub struct RewrapArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: PathBuf,
 
-    /// Move the volume to this CMK: a key id, an ARN or alias/NAME
+    /// Move the volume to this CMK: a key id, an ARN or alias/NAME; its recovery key becomes its own by this, too
     #[arg(long, value_name = "KEY")]
     pub to_key: Option<String>,
+
+    /// Wrap everything under this CMK as well
+    ///
+    /// The data key of each file and the volume's own key get a second wrapping, files made from then on
+    /// too. Whoever has only the recovery key can open the volume with it: when the volume's own CMK is
+    /// disabled, deleted or lost. A copy of the recovery key in another keystore opens it there
+    /// (`envelopefs kms create-key --multi-region`, `envelopefs keystore replica`).
+    ///
+    /// While the recovery key is disabled, no file can be made: it could not be recovered.
+    #[arg(long, value_name = "KEY")]
+    pub add_recovery_key: Option<String>,
+
+    /// Wrap nothing under this CMK any more, and take it out of every header
+    ///
+    /// A key that is gone from the keystore is named by its id.
+    #[arg(long, value_name = "KEY")]
+    pub remove_recovery_key: Option<String>,
 
     /// Count what would be done, and change nothing
     #[arg(long)]

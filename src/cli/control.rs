@@ -3,7 +3,7 @@
 //! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
 //! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -17,15 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState, Phase, Task};
 use super::output::{cut, error_line};
-use super::rewrap::threads;
+use super::rewrap::{Wanted, threads};
 use super::rotate::{self, Rotated};
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
-use crate::kms::KeyRef;
+use crate::kms::KeyId;
 use crate::maintain::Progress;
 use crate::maintain::reencrypt::ReencryptOptions;
-use crate::maintain::rewrap::RewrapOptions;
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -37,17 +36,7 @@ pub enum Request {
     /// New key material for the volume's CMK.
     Rotate,
     /// Start to wrap every data key anew.
-    Rewrap {
-        /// The CMK to move to; the volume's own when not given.
-        #[serde(default)]
-        to_key: Option<String>,
-        /// Count only.
-        #[serde(default)]
-        dry_run: bool,
-        /// Files a second at the most.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        max_rate: Option<NonZeroU32>,
-    },
+    Rewrap(Wanted),
     /// Start to give files new data keys.
     ReEncrypt {
         /// Which, by their paths in the volume; all when there is none.
@@ -102,6 +91,9 @@ pub struct MountStatus {
     pub pid: u32,
     /// `usable`, or why the volume's CMK can't be used.
     pub key_state: String,
+    /// The same of its recovery CMK, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_state: Option<String>,
     /// The volume.
     #[serde(flatten)]
     pub volume: VolumeStatus,
@@ -208,12 +200,8 @@ impl Service {
         match request {
             Request::Status => encode(&self.status()),
             Request::Rotate => encode(&self.rotate()?),
-            Request::Rewrap {
-                to_key,
-                dry_run,
-                max_rate,
-            } => {
-                self.start(|| self.rewrap(to_key.as_deref(), dry_run, max_rate))?;
+            Request::Rewrap(wanted) => {
+                self.start(|| Ok(Task::Rewrap(wanted.options(&self.volume)?)))?;
                 encode(&self.job()?.state())
             }
             Request::ReEncrypt {
@@ -238,16 +226,21 @@ impl Service {
     }
 
     fn status(&self) -> MountStatus {
-        let usable = self.volume.check_key();
+        let state = |key: &KeyId| {
+            let usable = self.volume.key_source().check_usable(key);
+            usable
+                .err()
+                .map_or_else(|| "usable".to_owned(), |error| error.to_string())
+        };
+        let cmks = self.volume.cmks();
         MountStatus {
             mounted: true,
             mountpoint: shown(&self.mountpoint),
             cipher_dir: shown(&self.cipher_dir),
             keystore: self.volume.key_source().place(),
             pid: std::process::id(),
-            key_state: usable
-                .err()
-                .map_or_else(|| "usable".to_owned(), |error| error.to_string()),
+            key_state: state(&cmks.main),
+            recovery_key_state: cmks.recovery.as_ref().map(state),
             volume: self.volume.status(),
             job: self.job.lock().as_ref().map(|job| job.state()),
         }
@@ -255,24 +248,6 @@ impl Service {
 
     fn rotate(&self) -> Result<Rotated> {
         rotate::rotate(&self.volume)
-    }
-
-    fn rewrap(
-        &self,
-        to_key: Option<&str>,
-        dry_run: bool,
-        max_rate: Option<NonZeroU32>,
-    ) -> Result<Task> {
-        let to_key = match to_key {
-            Some(name) => Some(self.volume.key_source().resolve(&name.parse::<KeyRef>()?)?),
-            None => None,
-        };
-        Ok(Task::Rewrap(RewrapOptions {
-            to_key,
-            dry_run,
-            threads: threads(),
-            max_rate,
-        }))
     }
 
     /// Starts a job, unless there is one at work.

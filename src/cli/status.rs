@@ -24,7 +24,7 @@ struct VolumeOnDisk {
     mounted: bool,
     cipher_dir: String,
     volume_id: String,
-    /// The CMKs that the volume's key is wrapped under; new files are under the first.
+    /// The CMKs that the volume's key is wrapped under: its own, and its recovery key.
     key_ids: Vec<String>,
     names: &'static str,
     /// Seconds since 1970.
@@ -130,8 +130,8 @@ fn words(status: &Status) -> String {
             row("volume", &volume.volume_id);
             row("cipher directory", &volume.cipher_dir);
             row("mounted", &"no");
-            for key in &volume.key_ids {
-                row("key", key);
+            for (key, name) in volume.key_ids.iter().zip(["key", "recovery key"]) {
+                row(name, key);
             }
             row("names", &volume.names);
             if let Some(holder) = &volume.holder {
@@ -163,6 +163,9 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
     row("keystore", &status.keystore);
     row("key", &volume.key_id);
     row("key state", &status.key_state);
+    if let (Some(key), Some(state)) = (&volume.recovery_key_id, &status.recovery_key_state) {
+        row("recovery key", &format!("{key} ({state})"));
+    }
     row("names", &volume.names);
     row(
         "last unmount",

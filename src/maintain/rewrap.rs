@@ -1,11 +1,14 @@
 //! Rewrap: every data key of a volume wrapped anew under the current material of a CMK. Content is
 //! never touched; a file is readable at every moment; running it again does what is left.
 //!
+//! Where the volume has a recovery CMK, everything is wrapped under that one, too.
+//!
 //! Files come and go while it runs. Those that are made meanwhile are under the new material from the
 //! start; those that move are met all the same (`everywhere`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -16,13 +19,17 @@ use crate::backing::Backing;
 use crate::format::WrappedKey;
 use crate::format::blob::BlobHeader;
 use crate::kms::KeyId;
-use crate::volume::{Rewrapped, Visit, Volume, VolumeError};
+use crate::volume::{Cmks, Rewrapped, Visit, Volume, VolumeError};
 
 /// What to do.
 #[derive(Clone)]
 pub struct RewrapOptions {
     /// Move to this CMK; None: the volume's own.
     pub to_key: Option<KeyId>,
+    /// Wrap everything under this CMK, too.
+    pub add_recovery_key: Option<KeyId>,
+    /// No more under this one. No slot of a file names it when that is through.
+    pub remove_recovery_key: Option<KeyId>,
     /// Only count.
     pub dry_run: bool,
     /// How many threads work.
@@ -36,6 +43,8 @@ impl Default for RewrapOptions {
     fn default() -> Self {
         Self {
             to_key: None,
+            add_recovery_key: None,
+            remove_recovery_key: None,
             dry_run: false,
             threads: 1,
             max_rate: None,
@@ -60,6 +69,12 @@ pub struct RewrapReport {
     pub current: u64,
     /// Whether the volume key was wrapped anew.
     pub volume_key: bool,
+    /// The CMK that everything is wrapped under as well, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key: Option<String>,
+    /// Files whose older envelope slot was overwritten, since it named a removed CMK.
+    #[serde(default)]
+    pub cleared: u64,
     /// Files that could not be rewrapped, and why.
     pub failed: Vec<Failed>,
     /// Files by CMK and start of the key material's id, as they were before: "KEY/MATERIAL".
@@ -73,10 +88,38 @@ type Material = (KeyId, [u8; 8]);
 struct Run<'a, B: Backing> {
     volume: &'a Volume<B>,
     options: &'a RewrapOptions,
-    to: KeyId,
+    to: Cmks,
     progress: &'a dyn Progress,
     pace: Option<Pace>,
     found: Mutex<Found>,
+}
+
+impl RewrapOptions {
+    /// The CMKs under which everything is to be, given those of now.
+    fn target(&self, now: Cmks) -> Result<Cmks, VolumeError> {
+        let main = self.to_key.unwrap_or(now.main);
+        if self.remove_recovery_key == Some(main) {
+            let why = format!(
+                "{main} is the volume's own key and no recovery key; --to-key moves the volume to another"
+            );
+            return Err(VolumeError::Refused(why));
+        }
+        let kept = |key: &KeyId| *key != main && Some(*key) != self.remove_recovery_key;
+        let recovery = now.recovery.filter(kept);
+        match (self.add_recovery_key, recovery) {
+            (Some(key), _) if key == main => Err(VolumeError::Refused(format!(
+                "{key} is the volume's own key already; a recovery key is another one"
+            ))),
+            (Some(key), Some(other)) if key != other => Err(VolumeError::Refused(format!(
+                "the volume has a recovery key, {other}: one is the most; --remove-recovery-key {other} \
+                 at the same time replaces it"
+            ))),
+            (added, kept) => Ok(Cmks {
+                main,
+                recovery: added.or(kept),
+            }),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -100,7 +143,7 @@ pub fn run<B: Backing>(
     let run = Run {
         volume,
         options,
-        to: options.to_key.unwrap_or_else(|| volume.volume_key_id()),
+        to: options.target(volume.cmks())?,
         progress,
         pace: options.max_rate.map(|rate| Pace::new(rate.into())),
         found: Mutex::default(),
@@ -108,6 +151,8 @@ pub fn run<B: Backing>(
     let volume_key = if options.dry_run {
         false
     } else {
+        // Nothing is taken away before what is left is known to open.
+        volume.check_cmks(&run.to)?;
         // First, so that files made meanwhile are under the right key from the start.
         volume.rewrap_volume_key(&run.to)?
     };
@@ -120,9 +165,10 @@ pub fn run<B: Backing>(
         volume.backing().sync_all()?;
         everywhere.run(&[])?
     };
+    let Run { found, to, .. } = run;
     let Found {
         mut report, before, ..
-    } = run.found.into_inner();
+    } = found.into_inner();
     if report.rewrapped > 0 && !options.dry_run {
         volume.settle_ctimes();
         volume.backing().sync_all()?;
@@ -130,7 +176,11 @@ pub fn run<B: Backing>(
     report.dry_run = options.dry_run;
     report.complete =
         settled && report.failed.is_empty() && !(options.dry_run && report.rewrapped > 0);
+    if report.complete && !options.dry_run && options.remove_recovery_key.is_some() {
+        clear(volume, options, &to, progress, &mut report)?;
+    }
     report.volume_key = volume_key;
+    report.recovery_key = to.recovery.map(|key| key.to_string());
     report.before = before
         .into_iter()
         .map(|((key, material), files)| {
@@ -139,6 +189,52 @@ pub fn run<B: Backing>(
         })
         .collect();
     Ok(report)
+}
+
+/// Takes a removed CMK out of the slots that don't count any more. What counts is durable.
+fn clear<B: Backing>(
+    volume: &Volume<B>,
+    options: &RewrapOptions,
+    to: &Cmks,
+    progress: &dyn Progress,
+    report: &mut RewrapReport,
+) -> Result<(), VolumeError> {
+    let clear = Clear {
+        volume,
+        to,
+        cleared: AtomicU64::new(0),
+        failed: Mutex::default(),
+    };
+    let settled = Everywhere::new(volume, options.threads, progress, &clear).run(&[])?;
+    report.cleared = clear.cleared.into_inner();
+    report.failed = clear.failed.into_inner();
+    report.complete = settled && report.failed.is_empty();
+    if report.cleared > 0 {
+        volume.settle_ctimes();
+        volume.backing().sync_all()?;
+    }
+    Ok(())
+}
+
+struct Clear<'a, B: Backing> {
+    volume: &'a Volume<B>,
+    to: &'a Cmks,
+    cleared: AtomicU64,
+    failed: Mutex<Vec<Failed>>,
+}
+
+impl<B: Backing> EachFile<B> for Clear<'_, B> {
+    fn file(&self, entry: &Visit<'_, B>, _again: bool) -> Result<(), VolumeError> {
+        let (volume, dir, name) = (self.volume, entry.dir, entry.stored);
+        if volume.clear_old_slot(dir, name, &entry.stat, self.to)? {
+            self.cleared.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, path: &[u8], error: &VolumeError) {
+        self.failed.lock().push(Failed::new(path, error));
+    }
 }
 
 impl<B: Backing> EachFile<B> for Run<'_, B> {

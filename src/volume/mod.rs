@@ -55,6 +55,7 @@ use parking_lot::{Mutex, RwLock};
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
+pub use keys::Cmks;
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
@@ -92,8 +93,8 @@ pub struct Volume<B: Backing> {
     device: u64,
     record: VolumeRecord,
     secrets: Arc<VolumeSecrets>,
-    /// The CMK of new files; changes when the volume moves to another.
-    current_cmk: Mutex<KeyId>,
+    /// The CMKs of new files; they change when the volume moves to another.
+    cmks: Mutex<Cmks>,
     names: Names,
     keys: keys::DataKeys,
     nodes: nodes::Nodes,
@@ -148,7 +149,12 @@ impl<B: Backing> Volume<B> {
 
     /// The CMK that new files' data keys are wrapped under.
     pub fn volume_key_id(&self) -> KeyId {
-        *self.current_cmk.lock()
+        self.cmks().main
+    }
+
+    /// The CMKs under which everything in the volume is to be wrapped.
+    pub fn cmks(&self) -> Cmks {
+        *self.cmks.lock()
     }
 
     /// The cipher directory.
