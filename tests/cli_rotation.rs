@@ -1,10 +1,11 @@
-//! The command line of rotation: recovery keys, on a volume and on a mount.
+//! The command line of rotation: recovery keys, the census, schedules; on a volume and on a mount.
 
 mod cli_support;
 
 use std::fs;
+use std::process::Command;
 
-use cli_support::{KEY_DISABLED, NO_SUCH_KEY, Place, USAGE};
+use cli_support::{BINARY, Done, KEY_DISABLED, NO_SUCH_KEY, NOT_SUPPORTED, Place, USAGE};
 
 /// Makes a customer-managed key, and gives its id.
 fn new_key(place: &Place, words: &[&str]) -> String {
@@ -169,4 +170,193 @@ fn a_removed_recovery_key_opens_nothing() {
         refused.stderr()
     );
     refused.fails(KEY_DISABLED, &main);
+}
+
+#[test]
+fn status_has_the_census_of_a_dry_run() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    for n in 0..30 {
+        fs::write(place.path(&format!("m/{n}")), "x").unwrap();
+    }
+    place.ok(["rotate", "m"]);
+    for n in 30..35 {
+        fs::write(place.path(&format!("m/{n}")), "x").unwrap();
+    }
+    fs::hard_link(place.path("m/1"), place.path("m/one")).unwrap();
+    fs::write(place.path("m/empty"), "").unwrap();
+    let dry = place.json(["rewrap", "m", "--dry-run", "--json"]);
+    let mut counts: Vec<u64> = dry["before"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [5, 30]);
+    let check = |target: &str| {
+        let census = place.json(["status", target, "--json"])["census"].clone();
+        assert_eq!(
+            (&census["files"], &census["empty"]),
+            (&36.into(), &1.into())
+        );
+        assert_eq!(census["files_by_material"], dry["before"]);
+        assert_eq!(census["volume_keys"], dry["volume_keys_before"]);
+        let text = place.ok(["status", target]);
+        for (material, files) in dry["before"].as_object().unwrap() {
+            assert!(text.contains(&format!("  {material}  {files}\n")), "{text}");
+        }
+        assert!(text.contains("the volume's own key"), "{text}");
+        let none = place.json(["status", target, "--json", "--no-census"]);
+        assert_eq!(none["census"], serde_json::Value::Null);
+    };
+    check("m");
+    // Without what opens the keystore.
+    fs::rename(place.path("keystore"), place.path("away")).unwrap();
+    check("m");
+    place.ok(["umount", "m"]);
+    check("c");
+}
+
+#[test]
+fn rotate_when_it_is_due() {
+    let place = Place::with_volume();
+    let young = place.json(["rotate", "c", "--if-older", "1h", "--json"]);
+    assert_eq!(young["rotated"], false);
+    assert_eq!(young["material_id"], young["previous_material_id"]);
+    assert!(
+        place
+            .ok(["rotate", "c", "--if-older", "1h"])
+            .contains("not old enough")
+    );
+    place.mount(&[]);
+    let young = place.json(["rotate", "m", "--if-older", "2w", "--json"]);
+    assert_eq!(young["rotated"], false);
+    assert_eq!(place.json(["rotate", "m", "--json"])["rotated"], true);
+    place.ok(["umount", "m"]);
+    place
+        .run(["rotate", "c", "--if-older", "soon"])
+        .fails(USAGE, "a time is expected");
+    place
+        .run(["rotate", "c", "--every", "1h"])
+        .fails(USAGE, "a day or more");
+    place
+        .run(["rotate", "c", "--print"])
+        .fails(USAGE, "--every");
+}
+
+#[test]
+fn a_schedule_is_shown_written_and_removed() {
+    let place = Place::with_volume();
+    let id = place.json(["status", "c", "--json"])["volume_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let name = format!("envelopefs-rotate-{id}");
+    let cipher_dir = place.path("c").display().to_string();
+    let printed = place.ok(["rotate", "c", "--every", "90d", "--print"]);
+    assert!(
+        printed.starts_with(&format!("# {name}.service\n[Unit]\n")),
+        "{printed}"
+    );
+    assert!(printed.contains(&format!("# {name}.timer\n")), "{printed}");
+    for part in [
+        format!(
+            " rotate --if-older 2160h --keystore={} ",
+            place.path("keystore").display()
+        ),
+        format!(
+            " --key-file={} -- {cipher_dir}\n",
+            place.path("key").display()
+        ),
+        "Persistent=true".to_owned(),
+    ] {
+        assert!(printed.contains(&part), "{part} in {printed}");
+    }
+    let written = |args: &[&str]| {
+        let fixed = ["rotate", "c", "--every"];
+        place.ok(fixed.iter().chain(args).chain(&["--units", "units"]))
+    };
+    let units = || {
+        let entries = fs::read_dir(place.path("units")).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let both = [format!("{name}.service"), format!("{name}.timer")];
+    written(&["90d", "--max-rate", "100"]);
+    assert_eq!(units(), both);
+    let service = fs::read_to_string(place.path("units").join(&both[0])).unwrap();
+    assert!(service.contains(" rewrap --max-rate 100 "), "{service}");
+    written(&["2w"]);
+    assert_eq!(units(), both, "named by the volume: replaced");
+    let service = fs::read_to_string(place.path("units").join(&both[0])).unwrap();
+    assert!(service.contains(" --if-older 336h "), "{service}");
+    // What the units say does it: nothing is due, and all is rewrapped.
+    for line in service
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecStart="))
+    {
+        let words: Vec<&str> = line.split(' ').collect();
+        let status = Command::new(words[0]).args(&words[1..]).status();
+        assert!(status.unwrap().success(), "{line}");
+    }
+    assert!(written(&["never"]).contains("removed"));
+    assert!(units().is_empty());
+    assert!(written(&["never"]).contains("there is no schedule"));
+}
+
+/// A user's own manager, by way of a systemctl that notes what it is told.
+#[test]
+fn a_users_schedule_is_enabled_and_disabled() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::with_volume();
+    let id = place.json(["status", "c", "--json"])["volume_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    fs::create_dir(place.path("bin")).unwrap();
+    let program = place.path("bin/systemctl");
+    fs::write(&program, "#!/bin/sh\necho \"$@\" >> told\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(BINARY, place.path("program")).unwrap();
+    let root = place.path("");
+    let owned = Command::new("chown")
+        .args(["-R", "65534:65534"])
+        .arg(&root)
+        .status();
+    assert!(owned.unwrap().success());
+    let as_nobody = |path: &str, words: &[&str]| {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        command.arg(place.path("program")).args(words);
+        place.surround(&mut command);
+        command
+            .env("XDG_CONFIG_HOME", place.path("config"))
+            .env("PATH", path);
+        Done(command.output().unwrap())
+    };
+    let timer = format!("envelopefs-rotate-{id}.timer");
+    let units = place.path("config/systemd/user");
+    let bin = place.path("bin").display().to_string() + ":/usr/bin:/bin";
+    as_nobody(&bin, &["rotate", "c", "--every", "30d"]).success();
+    assert!(units.join(&timer).exists());
+    as_nobody(&bin, &["rotate", "c", "--every", "never"]).success();
+    assert!(!units.join(&timer).exists());
+    let told = fs::read_to_string(place.path("told")).unwrap();
+    let expected = format!(
+        "--user daemon-reload\n--user enable --now {timer}\n--user disable --now {timer}\n--user daemon-reload\n"
+    );
+    assert_eq!(told, expected);
+    // Without systemd the units are there, and what to do is said.
+    let no_systemd = as_nobody("/nowhere", &["rotate", "c", "--every", "30d"]);
+    assert!(
+        no_systemd.stderr().contains("cron"),
+        "{}",
+        no_systemd.stderr()
+    );
+    no_systemd.fails(NOT_SUPPORTED, "no systemctl");
+    assert!(units.join(&timer).exists());
 }

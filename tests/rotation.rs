@@ -5,10 +5,13 @@ mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use envelopefs::backing::{Os, Rename, Time};
+use envelopefs::format::NameEncoding;
+use envelopefs::kms::{Clock, Kms, ProtectorInput, Timestamp};
 use envelopefs::maintain::Silent;
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume};
@@ -336,6 +339,95 @@ fn kept_times_are_found_again_among_many() {
     }
 }
 
+#[test]
+fn a_material_is_as_old_as_its_rotation() {
+    struct At(Timestamp);
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+    let kit = Kit::new();
+    let (volume, key) = {
+        let volume = kit.open();
+        (volume.id(), volume.volume_key_id())
+    };
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    let after = |days: u32| {
+        let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
+        let clock = At(Timestamp::from_millis(now).plus_days(days));
+        Kms::open_with_clock(
+            &kit.dir.path().join("keystore"),
+            &[protector],
+            Arc::new(clock),
+        )
+        .unwrap()
+    };
+    let days = |age: Duration| (age + Duration::from_secs(3600)).as_secs() / (24 * 3600);
+    assert_eq!(days(after(0).material_age(&key).unwrap()), 0);
+    let later = after(100);
+    assert_eq!(days(later.material_age(&key).unwrap()), 100);
+    later.rotate_volume_key(&volume, &key).unwrap();
+    assert_eq!(days(later.material_age(&key).unwrap()), 0);
+    assert_eq!(days(after(130).material_age(&key).unwrap()), 30);
+    assert_eq!(
+        days(after(7).material_age(&key).unwrap()),
+        0,
+        "a clock that was set back"
+    );
+}
+
+/// It needs no key, and finds what a dry run finds.
+#[test]
+fn the_census_counts_as_a_dry_run_does() {
+    for names in [NameEncoding::Encrypted, NameEncoding::Plain] {
+        let kit = Kit::with(names);
+        let volume = kit.open();
+        let dir = volume.mkdir(&ME, NodeId::ROOT, b"dir", 0o755, 0).unwrap();
+        for i in 0..700 {
+            create(&volume, dir.ino, &format!("f{i}"), b"x");
+        }
+        create(&volume, NodeId::ROOT, &"long ".repeat(48), b"x");
+        create(&volume, NodeId::ROOT, ".envelopefs.mine", b"x");
+        create(&volume, dir.ino, "empty", b"");
+        volume.symlink(&ME, dir.ino, b"link", b"f1").unwrap();
+        rotate(&kit, &volume);
+        let later = make_with(&volume, "later", b"under the new material");
+        volume.link(later, dir.ino, b"again").unwrap();
+        volume.link(later, NodeId::ROOT, b"and again").unwrap();
+        let counted = Volume::census(&kit.os(), 3, &|_| {}).unwrap();
+        let dry = census(&volume);
+        let by_material: BTreeMap<String, u64> = counted
+            .by_material
+            .iter()
+            .map(|(material, files)| (material.to_string(), *files))
+            .collect();
+        assert_eq!(by_material, dry.before);
+        assert_eq!(by_material.values().sum::<u64>(), 703);
+        assert_eq!((counted.files, counted.empty), (dry.files, dry.empty));
+        assert_eq!(
+            (counted.files, counted.empty, counted.unreadable),
+            (704, 1, 0)
+        );
+        let keys: Vec<String> = counted
+            .volume_keys
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(keys, dry.volume_keys_before);
+        assert_eq!(keys.len(), 1);
+        rewrap::run(&volume, &parallel(), &Silent).unwrap();
+        let after = Volume::census(&kit.os(), 1, &|_| {}).unwrap();
+        let files: Vec<u64> = after.by_material.values().copied().collect();
+        assert_eq!(files, [703]);
+        assert_eq!(after.by_material.keys().next(), after.volume_keys.first());
+        // What is no cipher file is told.
+        std::fs::write(kit.cipher().join("stray"), b"no header").unwrap();
+        let stray = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
+        assert_eq!((stray.files, stray.unreadable), (705, 1));
+    }
+}
+
 /// Prints files a second. ENVELOPEFS_ROTATION_FILES sets how many there are: 5,000 unless set,
 /// a million for a figure.
 #[test]
@@ -366,7 +458,11 @@ fn rewrap_of_many_files() {
     };
     let begin = Instant::now();
     let counted = census(&volume);
+    let dry_run_took = begin.elapsed();
+    let begin = Instant::now();
+    let all = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
     let census_took = begin.elapsed();
+    assert_eq!(all.by_material.into_values().sum::<u64>(), files as u64);
     assert_eq!(counted.rewrapped, files as u64);
     let begin = Instant::now();
     let report = rewrap::run(&volume, &options, &Silent).unwrap();
@@ -374,7 +470,7 @@ fn rewrap_of_many_files() {
     assert!(report.complete, "{report:?}");
     assert_eq!(report.rewrapped, files as u64);
     println!(
-        "{files} files: rotate {rotated:?}, census {census_took:?}, rewrap {took:?}, {} files a second",
+        "{files} files: rotate {rotated:?}, census {census_took:?}, dry run {dry_run_took:?}, rewrap {took:?}, {} files a second",
         (files as u128) * 1_000_000 / took.as_micros().max(1)
     );
     volume.close().unwrap();

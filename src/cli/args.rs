@@ -4,12 +4,14 @@
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::audit::AuditCommand;
 use super::keystore::KeystoreCommand;
 use super::kms::KmsCommand;
+use super::schedule::{self, Every};
 use super::serve::ServeArgs;
 use super::unlock::KeystoreArgs;
 use super::{exit, mount_opts};
@@ -187,6 +189,14 @@ pub struct StatusArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: Option<PathBuf>,
 
+    /// Count no files by the key material that they need
+    ///
+    /// Without this, the headers of all files of the TARGET are looked at, in the cipher directory itself
+    /// and with no key: some seconds for a million files. The counts are those of `envelopefs rewrap
+    /// --dry-run`. For those who ask often.
+    #[arg(long)]
+    pub no_census: bool,
+
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
@@ -208,6 +218,36 @@ pub struct RotateArgs {
     /// A volume or a mount point
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: PathBuf,
+
+    /// Rotate only when the current key material is at least this old: a number and h, d or w
+    #[arg(long, value_name = "AGE", value_parser = schedule::age, conflicts_with = "every")]
+    pub if_older: Option<Duration>,
+
+    /// Have systemd rotate the key and rewrap the volume from now on, each time that the material is this
+    /// old: a number of days or weeks (90d, 12w), or never
+    ///
+    /// Writes a timer and a service, named after the volume, and enables the timer: in /etc/systemd/system
+    /// for root, in $XDG_CONFIG_HOME/systemd/user for others (`loginctl enable-linger` lets those run while
+    /// the user is not logged in). The timer looks once a day. The service runs `envelopefs rotate
+    /// --if-older` and `envelopefs rewrap` at the lowest priority, by the daemon if the volume is mounted.
+    ///
+    /// When it is not, the service opens the keystore with what is given now: the file of --passphrase-file
+    /// is handed over as a systemd credential, --key-file is written into the unit. Neither secret is
+    /// copied. `never` disables and removes the units.
+    #[arg(long, value_name = "AGE|never", value_parser = schedule::every, conflicts_with = "json")]
+    pub every: Option<Every>,
+
+    /// With --every: the service rewraps at most this many files a second
+    #[arg(long, value_name = "FILES", requires = "every")]
+    pub max_rate: Option<NonZeroU32>,
+
+    /// With --every: show the units, and write nothing
+    #[arg(long, requires = "every")]
+    pub print: bool,
+
+    /// With --every: write the units into DIR (or remove them there), and don't call systemctl
+    #[arg(long, value_name = "DIR", requires = "every", conflicts_with = "print")]
+    pub units: Option<PathBuf>,
 
     /// Answer in JSON
     #[arg(long)]

@@ -18,7 +18,7 @@ use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState, Phase, Task};
 use super::output::{cut, error_line};
 use super::rewrap::{Wanted, threads};
-use super::rotate::{self, Rotated};
+use super::rotate;
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
@@ -34,7 +34,11 @@ pub enum Request {
     /// How the mount is.
     Status,
     /// New key material for the volume's CMK.
-    Rotate,
+    Rotate {
+        /// Only when the current one is so many seconds old.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_older: Option<u64>,
+    },
     /// Start to wrap every data key anew.
     Rewrap(Wanted),
     /// Start to give files new data keys.
@@ -199,7 +203,10 @@ impl Service {
         }
         match request {
             Request::Status => encode(&self.status()),
-            Request::Rotate => encode(&self.rotate()?),
+            Request::Rotate { if_older } => {
+                let if_older = if_older.map(Duration::from_secs);
+                encode(&rotate::rotate(&self.volume, if_older)?)
+            }
             Request::Rewrap(wanted) => {
                 self.start(|| Ok(Task::Rewrap(wanted.options(&self.volume)?)))?;
                 encode(&self.job()?.state())
@@ -244,10 +251,6 @@ impl Service {
             volume: self.volume.status(),
             job: self.job.lock().as_ref().map(|job| job.state()),
         }
-    }
-
-    fn rotate(&self) -> Result<Rotated> {
-        rotate::rotate(&self.volume)
     }
 
     /// Starts a job, unless there is one at work.

@@ -28,6 +28,7 @@ mod reencrypt;
 mod remount;
 mod rewrap;
 mod rotate;
+mod schedule;
 mod serve;
 mod status;
 mod target;

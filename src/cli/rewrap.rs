@@ -171,11 +171,12 @@ fn words(report: &RewrapReport) -> String {
             report.cleared
         );
     }
-    if !report.before.is_empty() {
-        text.push_str("before, by key and material:\n");
-        for (key, count) in &report.before {
-            let _ = writeln!(text, "  {key}  {count}");
-        }
+    text.push_str("before, by key and material:\n");
+    for (key, count) in &report.before {
+        let _ = writeln!(text, "  {key}  {count}");
+    }
+    for key in &report.volume_keys_before {
+        let _ = writeln!(text, "  {key}  the volume's own key");
     }
     text
 }

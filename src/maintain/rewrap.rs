@@ -16,10 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::Progress;
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
 use crate::backing::Backing;
-use crate::format::WrappedKey;
-use crate::format::blob::BlobHeader;
 use crate::kms::KeyId;
-use crate::volume::{Cmks, Rewrapped, Visit, Volume, VolumeError};
+use crate::volume::{Cmks, Material, Rewrapped, Visit, Volume, VolumeError};
 
 /// What to do.
 #[derive(Clone)]
@@ -79,10 +77,10 @@ pub struct RewrapReport {
     pub failed: Vec<Failed>,
     /// Files by CMK and start of the key material's id, as they were before: "KEY/MATERIAL".
     pub before: BTreeMap<String, u64>,
+    /// The same of the volume's own key.
+    #[serde(default)]
+    pub volume_keys_before: Vec<String>,
 }
-
-/// A CMK and the start of a key material's id.
-type Material = (KeyId, [u8; 8]);
 
 /// One rewrap under way.
 struct Run<'a, B: Backing> {
@@ -148,6 +146,12 @@ pub fn run<B: Backing>(
         pace: options.max_rate.map(|rate| Pace::new(rate.into())),
         found: Mutex::default(),
     };
+    let record = Volume::peek(volume.backing())?;
+    let materials = record
+        .volume_keys
+        .iter()
+        .filter_map(|key| Material::of(key));
+    let volume_keys_before = materials.map(|material| material.to_string()).collect();
     let volume_key = if options.dry_run {
         false
     } else {
@@ -180,13 +184,11 @@ pub fn run<B: Backing>(
         clear(volume, options, &to, progress, &mut report)?;
     }
     report.volume_key = volume_key;
+    report.volume_keys_before = volume_keys_before;
     report.recovery_key = to.recovery.map(|key| key.to_string());
     report.before = before
         .into_iter()
-        .map(|((key, material), files)| {
-            let name = format!("{key}/{:016x}", u64::from_be_bytes(material));
-            (name, files)
-        })
+        .map(|(material, files)| (material.to_string(), files))
         .collect();
     Ok(report)
 }
@@ -268,7 +270,11 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
                 Some(keys)
             }
         };
-        for material in keys.iter().flatten().filter_map(material_of) {
+        for material in keys
+            .iter()
+            .flatten()
+            .filter_map(|key| Material::of(&key.blob))
+        {
             *found.before.entry(material).or_default() += 1;
         }
         found.report.files += 1;
@@ -295,10 +301,4 @@ impl<B: Backing> Run<'_, B> {
             Some(keys) => Rewrapped::Done(keys),
         })
     }
-}
-
-fn material_of(key: &WrappedKey) -> Option<Material> {
-    let header = BlobHeader::parse(&key.blob).ok()?;
-    let id = KeyId::new(header.key_id, header.multi_region);
-    Some((id, header.material))
 }

@@ -176,10 +176,7 @@ impl<B: Backing> Volume<B> {
             let begun = begin(&control, (&record, &secrets), &left, epoch, &options)?;
             journal = begun;
         }
-        let mode = match record.names {
-            NameEncoding::Encrypted => NameMode::Encrypted,
-            NameEncoding::Plain => NameMode::Plain,
-        };
+        let mode = name_mode(record.names);
         drop(control);
         let backing = Arc::new(backing);
         let files = Arc::new(OpenFiles::default());
@@ -412,6 +409,14 @@ impl<B: Backing> Volume<B> {
             .next()
             .map(|(_, record)| record)
             .ok_or_else(|| VolumeError::NoVolume("the directory".into()))
+    }
+}
+
+/// How names are stored, as the `names` room has it.
+pub(super) fn name_mode(names: NameEncoding) -> NameMode {
+    match names {
+        NameEncoding::Encrypted => NameMode::Encrypted,
+        NameEncoding::Plain => NameMode::Plain,
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
+mod census;
 mod ctimes;
 mod dirs;
 mod durable;
@@ -43,6 +44,7 @@ mod take_back;
 mod types;
 mod verify;
 mod walk;
+mod work;
 mod write;
 mod xattrs;
 
@@ -52,6 +54,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use census::{Census, Material};
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};

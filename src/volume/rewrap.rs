@@ -34,6 +34,26 @@ pub(super) fn other_slot(at: usize) -> usize {
     }
 }
 
+/// The wrapped keys of a cipher file's newest slot, unauthenticated; None for an empty file. `name` is
+/// for the error.
+pub(super) fn wrapped_keys_of<B: Backing>(
+    backing: &B,
+    file: &B::File,
+    name: &EntryName,
+) -> Result<Option<Vec<WrappedKey>>> {
+    let mut header = [0; HEADER_LEN];
+    let read = backing.read_at(file, &mut [IoSliceMut::new(&mut header)], 0)?;
+    if read == 0 {
+        return Ok(None);
+    }
+    StaticPart::parse(&header[..read])
+        .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
+    match slots(&header[..read]).into_iter().next() {
+        Some((_, slot)) => Ok(Some(slot.keys)),
+        None => Err(VolumeError::damaged(name.to_string(), "no envelope slot")),
+    }
+}
+
 /// The blobs of one of a file's data keys.
 fn blobs_of(keys: &[WrappedKey], role: KeyRole) -> Vec<&[u8]> {
     keys.iter()
@@ -50,19 +70,7 @@ impl<B: Backing> Volume<B> {
     /// [`VolumeError::Damaged`] when there is no header.
     pub fn wrapped_keys(&self, dir: &B::Dir, name: &EntryName) -> Result<Option<Vec<WrappedKey>>> {
         let file = self.backing.open_file(dir, name, How::READ)?;
-        let mut header = [0; HEADER_LEN];
-        let read = self
-            .backing
-            .read_at(&file, &mut [IoSliceMut::new(&mut header)], 0)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        StaticPart::parse(&header[..read])
-            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        match slots(&header[..read]).into_iter().next() {
-            Some((_, slot)) => Ok(Some(slot.keys)),
-            None => Err(VolumeError::damaged(name.to_string(), "no envelope slot")),
-        }
+        wrapped_keys_of(&*self.backing, &file, name)
     }
 
     /// Whether wrapped keys are what they should be: each data key under the current material of each

@@ -6,7 +6,7 @@ use super::*;
 fn requests_have_a_settled_form() {
     let cases = [
         (Request::Status, r#"{"op":"status"}"#),
-        (Request::Rotate, r#"{"op":"rotate"}"#),
+        (Request::Rotate { if_older: None }, r#"{"op":"rotate"}"#),
         (
             Request::Rewrap(Wanted {
                 to_key: Some("alias/x".into()),
