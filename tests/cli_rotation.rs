@@ -5,7 +5,9 @@ mod cli_support;
 use std::fs;
 use std::process::Command;
 
-use cli_support::{BINARY, Done, KEY_DISABLED, NO_SUCH_KEY, NOT_SUPPORTED, Place, USAGE};
+use cli_support::{
+    BINARY, Done, KEY_DISABLED, NO_SUCH_KEY, NOT_SUPPORTED, Place, USAGE, eventually,
+};
 
 /// Makes a customer-managed key, and gives its id.
 fn new_key(place: &Place, words: &[&str]) -> String {
@@ -289,7 +291,10 @@ fn a_schedule_is_shown_written_and_removed() {
     written(&["90d", "--max-rate", "100"]);
     assert_eq!(units(), both);
     let service = fs::read_to_string(place.path("units").join(&both[0])).unwrap();
-    assert!(service.contains(" rewrap --max-rate 100 "), "{service}");
+    assert!(
+        service.contains(" rewrap --if-needed --max-rate 100 "),
+        "{service}"
+    );
     written(&["2w"]);
     assert_eq!(units(), both, "named by the volume: replaced");
     let service = fs::read_to_string(place.path("units").join(&both[0])).unwrap();
@@ -359,4 +364,180 @@ fn a_users_schedule_is_enabled_and_disabled() {
     );
     no_systemd.fails(NOT_SUPPORTED, "no systemctl");
     assert!(units.join(&timer).exists());
+}
+
+/// The one key material that all files and the volume's own key are under, when there is one.
+fn only_material(place: &Place, target: &str) -> Option<String> {
+    let census = place.json(["status", target, "--json"])["census"].clone();
+    let materials: Vec<&String> = census["files_by_material"].as_object()?.keys().collect();
+    let is_only = materials.len() == 1 && census["volume_keys"] == serde_json::json!(materials);
+    is_only.then(|| materials[0].clone())
+}
+
+#[test]
+fn auto_rewrap_follows_a_rotation_by_others() {
+    let (place, main, _) = with_two_keys(&[]);
+    let rotate = || {
+        place.ok(["kms", "rotate-key-on-demand", "--key-id", &main]);
+    };
+    let pid = place.mount(&["-o", "auto-rewrap,key-ttl=1s"]);
+    for n in 0..100 {
+        fs::write(place.path(&format!("m/{n}")), "x").unwrap();
+    }
+    let first = only_material(&place, "m").unwrap();
+    let job = || place.json(["status", "m", "--json", "--no-census"])["job"].clone();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(job().is_null(), "nothing is old: {}", job());
+    // It lets all others go first.
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| task.unwrap().path());
+    let comm = |task: &std::path::PathBuf| fs::read_to_string(task.join("comm")).unwrap();
+    let thread = tasks
+        .into_iter()
+        .find(|task| comm(task).trim() == "auto-rewrap")
+        .unwrap();
+    let stat = fs::read_to_string(thread.join("stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(fields[16], "19", "{stat}");
+
+    rotate();
+    eventually("all is under the new material", || {
+        only_material(&place, "m").is_some_and(|now| now != first)
+    });
+    eventually("the job ends", || job()["phase"] == "done");
+    let state = job();
+    assert_eq!(
+        (&state["automatic"], &state["task"]),
+        (&true.into(), &"rewrap".into())
+    );
+    assert_eq!(state["files"], 100);
+    let text = place.ok(["status", "m"]);
+    assert!(
+        text.contains("rewrap           done (by itself), 100 files"),
+        "{text}"
+    );
+    place.ok(["umount", "m"]);
+
+    // Rotated and half-way through before the mount.
+    let second = only_material(&place, "c").unwrap();
+    rotate();
+    let half = place.json(["rewrap", "c", "--exclude", "*5", "--json"]);
+    assert_eq!(
+        (&half["rewrapped"], &half["limited"]),
+        (&90.into(), &true.into())
+    );
+    assert_eq!(only_material(&place, "c"), None);
+    place.mount(&["-o", "auto-rewrap,key-ttl=1s"]);
+    eventually("the rest is under the new material", || {
+        only_material(&place, "m").is_some_and(|now| now != second)
+    });
+    for n in 0..100 {
+        assert_eq!(
+            fs::read_to_string(place.path(&format!("m/{n}"))).unwrap(),
+            "x"
+        );
+    }
+    place.ok(["umount", "m"]);
+
+    // Not unless it was asked for.
+    rotate();
+    place.mount(&["-o", "key-ttl=1s"]);
+    fs::write(place.path("m/new"), "x").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert!(job().is_null() && only_material(&place, "m").is_none());
+    place.ok(["umount", "m"]);
+}
+
+#[test]
+fn rewrap_is_limited_by_path_and_pattern() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    for dir in ["a", "b", "a/cache"] {
+        fs::create_dir(place.path("m").join(dir)).unwrap();
+        for name in ["1", "2.tmp"] {
+            fs::write(place.path("m").join(dir).join(name), "x").unwrap();
+        }
+    }
+    place.ok(["rotate", "m"]);
+    let in_mount = place.path("m/a").display().to_string();
+    let limited = place.json([
+        "rewrap",
+        "m",
+        &in_mount,
+        "--exclude",
+        "*.tmp",
+        "--exclude",
+        "a/cache/",
+        "--json",
+    ]);
+    assert_eq!(
+        (&limited["files"], &limited["rewrapped"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(
+        (&limited["limited"], &limited["complete"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(limited["volume_key"], false);
+    place
+        .run([
+            "rewrap",
+            "m",
+            "b",
+            "--remove-recovery-key",
+            "alias/envelopefs/volume",
+        ])
+        .fails(USAGE, "whole volume");
+    let sealed = place.json(["re-encrypt", "m", "b", "--exclude", "2*", "--json"]);
+    assert_eq!(sealed["reencrypted"], 1);
+    place.ok(["umount", "m"]);
+    let text = place.ok(["rewrap", "c", "/b", "a/cache/2.tmp"]);
+    assert!(
+        text.starts_with("3 files: 2 wrapped anew, 1 were current"),
+        "{text}"
+    );
+    assert!(text.contains("limited"), "{text}");
+    let all = place.json(["rewrap", "c", "--json"]);
+    assert_eq!((&all["files"], &all["rewrapped"]), (&6.into(), &2.into()));
+    assert_eq!(
+        (&all["complete"], &all["volume_key"]),
+        (&true.into(), &true.into())
+    );
+}
+
+#[test]
+fn a_rewrap_that_is_not_needed_uses_no_data_key() {
+    let place = Place::with_volume();
+    place.mount(&[]);
+    for n in 0..20 {
+        fs::write(place.path(&format!("m/{n}")), "x").unwrap();
+    }
+    place.ok(["umount", "m"]);
+    let uses = || {
+        let events = place.ok(["audit", "query", "--event", "Decrypt", "--json"]);
+        events.lines().count()
+    };
+    let before = uses();
+    let idle = place.json(["rewrap", "c", "--if-needed", "--json"]);
+    let counts = |report: &serde_json::Value| {
+        ["files", "rewrapped", "current"].map(|name| report[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(&idle), [20, 0, 20]);
+    assert_eq!(
+        (&idle["complete"], &idle["dry_run"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(uses(), before + 1, "the volume's own key alone");
+    place.ok(["rewrap", "c"]);
+    assert!(uses() > before + 20, "each header is authenticated");
+    place.ok(["rotate", "c"]);
+    let done = place.json(["rewrap", "c", "--if-needed", "--json"]);
+    assert_eq!(counts(&done), [20, 20, 0]);
+    assert!(done["volume_key"] == true && done["complete"] == true);
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use envelopefs::backing::{Os, Rename, Time};
 use envelopefs::format::NameEncoding;
 use envelopefs::kms::{Clock, Kms, ProtectorInput, Timestamp};
-use envelopefs::maintain::Silent;
+use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
-use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume};
+use envelopefs::maintain::{Exclude, Silent};
+use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume, VolumeError};
 use kit::{Kit, ME, make_with, names, pattern};
 use parking_lot::Mutex;
 
@@ -121,12 +122,9 @@ fn an_error_of_the_visitor_ends_a_parallel_walk() {
     let met = Mutex::new(0);
     let ended = volume.walk_parallel(3, &|_| {
         *met.lock() += 1;
-        Err(envelopefs::volume::VolumeError::ReadOnly)
+        Err(VolumeError::ReadOnly)
     });
-    assert!(matches!(
-        ended,
-        Err(envelopefs::volume::VolumeError::ReadOnly)
-    ));
+    assert!(matches!(ended, Err(VolumeError::ReadOnly)));
     // Each thread finishes no more than the batch it is at.
     assert!(*met.lock() <= 3);
 }
@@ -375,6 +373,73 @@ fn a_material_is_as_old_as_its_rotation() {
         0,
         "a clock that was set back"
     );
+}
+
+#[test]
+fn a_limited_rewrap_leaves_the_rest_alone() {
+    let kit = Kit::new();
+    let volume = kit.open();
+    let mkdir = |parent, name: &[u8]| volume.mkdir(&ME, parent, name, 0o755, 0).unwrap().ino;
+    let (a, b) = (mkdir(NodeId::ROOT, b"a"), mkdir(NodeId::ROOT, b"b"));
+    let cache = mkdir(a, b"cache");
+    for (dir, names) in [
+        (a, ["1", "2.tmp"]),
+        (cache, ["3", "4"]),
+        (b, ["1", "2.tmp"]),
+    ] {
+        for name in names {
+            create(&volume, dir, name, b"x");
+        }
+    }
+    let main = volume.volume_key_id();
+    rotate(&kit, &volume);
+    let limited = |paths: &[&[u8]], exclude: &[&str]| RewrapOptions {
+        paths: paths.iter().map(|path| path.to_vec()).collect(),
+        exclude: Exclude::new(exclude),
+        ..parallel()
+    };
+    let run = |options: &RewrapOptions| rewrap::run(&volume, options, &Silent).unwrap();
+    let count = |report: &RewrapReport| (report.files, report.rewrapped, report.complete);
+    let dry = RewrapOptions {
+        dry_run: true,
+        ..limited(&[b"a"], &[])
+    };
+    assert_eq!(count(&run(&dry)), (4, 4, false));
+    let first = run(&limited(&[b"a"], &["*.tmp", "/a/cache"]));
+    assert_eq!(count(&first), (1, 1, false));
+    assert!(first.limited && !first.volume_key && first.failed.is_empty());
+    assert_eq!(census(&volume).rewrapped, 5);
+    assert_eq!(count(&run(&limited(&[], &["b"]))), (4, 3, false));
+    assert_eq!(count(&run(&limited(&[b"a", b"/b/1"], &[]))), (5, 1, false));
+    // All but one are through; the volume's own key is not.
+    let left = census(&volume);
+    assert_eq!(
+        (left.rewrapped, left.volume_key, left.complete),
+        (1, true, false)
+    );
+    let missing = run(&limited(&[b"none"], &[]));
+    assert_eq!((missing.files, missing.failed.len()), (0, 1));
+    let recovery = RewrapOptions {
+        remove_recovery_key: Some(main),
+        ..limited(&[b"a"], &[])
+    };
+    let refused = rewrap::run(&volume, &recovery, &Silent);
+    assert!(
+        matches!(refused, Err(VolumeError::Refused(_))),
+        "{refused:?}"
+    );
+    let all = run(&parallel());
+    assert_eq!(count(&all), (6, 1, true));
+    assert!(all.volume_key && !all.limited && census(&volume).complete);
+    // A re-encrypt leaves out the same.
+    let options = ReencryptOptions {
+        paths: vec![b"a".to_vec()],
+        exclude: Exclude::new(["cache", "*.tmp"]),
+        ..ReencryptOptions::default()
+    };
+    let report = reencrypt::run(&volume, &options, &Silent).unwrap();
+    assert_eq!((report.files, report.reencrypted), (1, 1));
+    volume.close().unwrap();
 }
 
 /// It needs no key, and finds what a dry run finds.

@@ -234,6 +234,9 @@ pub struct RotateArgs {
     /// When it is not, the service opens the keystore with what is given now: the file of --passphrase-file
     /// is handed over as a systemd credential, --key-file is written into the unit. Neither secret is
     /// copied. `never` disables and removes the units.
+    ///
+    /// As in AWS, a customer-managed key can be rotated on demand some times only. Let such a key rotate by
+    /// itself (`envelopefs kms enable-key-rotation`), and mount the volume with -o auto-rewrap.
     #[arg(long, value_name = "AGE|never", value_parser = schedule::every, conflicts_with = "json")]
     pub every: Option<Every>,
 
@@ -260,6 +263,20 @@ pub struct RewrapArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: PathBuf,
 
+    /// Files and directories in the volume; everything when none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Leave out what matches, and what is below it; may be given several times
+    ///
+    /// In a PATTERN, * stands for any text within a name, ? for one byte, ** for any text with slashes. One
+    /// with a slash in it is compared with the path from the volume's root, one without with each name in it.
+    ///
+    /// A run that is limited by PATH or --exclude leaves the volume's own key alone, and does not count as
+    /// complete: older key material may still be needed afterwards.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+
     /// Move the volume to this CMK: a key id, an ARN or alias/NAME; its recovery key becomes its own by this, too
     #[arg(long, value_name = "KEY")]
     pub to_key: Option<String>,
@@ -271,7 +288,8 @@ pub struct RewrapArgs {
     /// disabled, deleted or lost. A copy of the recovery key in another keystore opens it there
     /// (`envelopefs kms create-key --multi-region`, `envelopefs keystore replica`).
     ///
-    /// While the recovery key is disabled, no file can be made: it could not be recovered.
+    /// While the recovery key is disabled, no file can be made: it could not be recovered. And whoever has
+    /// the recovery key in the same keystore is not cut off by disabling the volume's own CMK: disable both.
     #[arg(long, value_name = "KEY")]
     pub add_recovery_key: Option<String>,
 
@@ -284,6 +302,12 @@ pub struct RewrapArgs {
     /// Count what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Count first, and do nothing when everything is under the current material by what the headers say
+    ///
+    /// No data key is unwrapped for that. For runs by a clock.
+    #[arg(long, conflicts_with_all = ["dry_run", "remove_recovery_key"])]
+    pub if_needed: bool,
 
     /// Rewrap at most this many files a second, so that others keep the disk
     #[arg(long, value_name = "FILES")]
@@ -303,6 +327,10 @@ pub struct ReEncryptArgs {
     /// Files and directories in the volume; everything when none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Leave out what matches, and what is below it, as for `envelopefs rewrap`
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
 
     /// Go on with the run that was stopped: leave alone what it had finished
     #[arg(long)]

@@ -23,8 +23,8 @@ use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
 use crate::kms::KeyId;
-use crate::maintain::Progress;
 use crate::maintain::reencrypt::ReencryptOptions;
+use crate::maintain::{Exclude, Progress};
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -46,6 +46,9 @@ pub enum Request {
         /// Which, by their paths in the volume; all when there is none.
         #[serde(default)]
         paths: Vec<String>,
+        /// Patterns of what is left out.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exclude: Vec<String>,
         /// Leave alone what the run that was stopped had finished.
         #[serde(default)]
         resume: bool,
@@ -213,11 +216,13 @@ impl Service {
             }
             Request::ReEncrypt {
                 paths,
+                exclude,
                 resume,
                 max_rate,
             } => {
                 let options = ReencryptOptions {
                     paths: paths.into_iter().map(String::into_bytes).collect(),
+                    exclude: Exclude::new(exclude),
                     resume,
                     threads: threads(),
                     max_rate,
@@ -253,17 +258,38 @@ impl Service {
         }
     }
 
-    /// Starts a job, unless there is one at work.
+    /// Starts a job, unless there is one at work that somebody asked for.
     fn start(&self, task: impl FnOnce() -> Result<Task>) -> Result<()> {
         let mut slot = self.job.lock();
-        if slot.as_ref().is_some_and(|job| job.is_running()) {
-            return Err(failure(
-                Exit::Busy,
-                "a rewrap or re-encrypt of this volume is under way already",
-            ));
+        if let Some(job) = slot.as_ref().filter(|job| job.is_running()) {
+            if !job.is_automatic() {
+                return Err(failure(
+                    Exit::Busy,
+                    "a rewrap or re-encrypt of this volume is under way already",
+                ));
+            }
+            // It goes on afterwards.
+            job.stop();
         }
-        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), task()?)?));
+        let job = Job::start(Arc::clone(&self.volume), task()?, false)?;
+        *slot = Some(Arc::new(job));
         Ok(())
+    }
+
+    /// The volume.
+    pub(super) fn volume(&self) -> &Volume<Os> {
+        &self.volume
+    }
+
+    /// Starts a job of its own accord. None while there is another one.
+    pub(super) fn start_automatic(&self, task: Task) -> Result<Option<Arc<Job>>> {
+        let mut slot = self.job.lock();
+        if slot.as_ref().is_some_and(|job| job.is_running()) {
+            return Ok(None);
+        }
+        let job = Arc::new(Job::start(Arc::clone(&self.volume), task, true)?);
+        *slot = Some(Arc::clone(&job));
+        Ok(Some(job))
     }
 
     fn job(&self) -> Result<Arc<Job>> {

@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod auto_rewrap;
 mod cat;
 mod completions;
 mod control;

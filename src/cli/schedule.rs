@@ -234,8 +234,11 @@ impl Plan {
         let hours = self.every.as_secs() / 3600;
         self.exec(&mut text, &["rotate", "--if-older", &format!("{hours}h")])?;
         match self.max_rate {
-            Some(rate) => self.exec(&mut text, &["rewrap", "--max-rate", &rate.to_string()])?,
-            None => self.exec(&mut text, &["rewrap"])?,
+            Some(rate) => {
+                let rate = rate.to_string();
+                self.exec(&mut text, &["rewrap", "--if-needed", "--max-rate", &rate])?;
+            }
+            None => self.exec(&mut text, &["rewrap", "--if-needed"])?,
         }
         text.push_str("Nice=19\nIOSchedulingClass=idle\n");
         text.push_str(HARDENING);

@@ -277,6 +277,12 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
             Phase::Stopped => "stopped",
             Phase::Failed => "failed",
         };
-        row("rewrap", &format!("{phase}, {} files", job.files));
+        let by_itself = if job.automatic { " (by itself)" } else { "" };
+        let task = if job.task.is_empty() {
+            "rewrap"
+        } else {
+            &job.task
+        };
+        row(task, &format!("{phase}{by_itself}, {} files", job.files));
     }
 }

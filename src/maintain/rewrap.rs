@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use super::{Exclude, Progress};
 use crate::backing::Backing;
 use crate::kms::KeyId;
 use crate::volume::{Cmks, Material, Rewrapped, Visit, Volume, VolumeError};
@@ -30,6 +30,12 @@ pub struct RewrapOptions {
     pub remove_recovery_key: Option<KeyId>,
     /// Only count.
     pub dry_run: bool,
+    /// Count first, without a key; nothing more when nothing is to be done by that.
+    pub if_needed: bool,
+    /// Only what is at these paths of the volume, and below; everything when there is none.
+    pub paths: Vec<Vec<u8>>,
+    /// But not these.
+    pub exclude: Exclude,
     /// How many threads work.
     pub threads: usize,
     /// Files a second at the most.
@@ -44,6 +50,9 @@ impl Default for RewrapOptions {
             add_recovery_key: None,
             remove_recovery_key: None,
             dry_run: false,
+            if_needed: false,
+            paths: Vec::new(),
+            exclude: Exclude::default(),
             threads: 1,
             max_rate: None,
         }
@@ -52,11 +61,16 @@ impl Default for RewrapOptions {
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// Each is a fact on its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct RewrapReport {
     /// Whether this was a dry run: then `rewrapped` counts what would be.
     pub dry_run: bool,
-    /// Whether no file needs another material than the current one any more.
+    /// Whether no file needs another material than the current one any more. Never when it was limited.
     pub complete: bool,
+    /// Whether it was limited to some files: then the volume's own key was left alone.
+    #[serde(default)]
+    pub limited: bool,
     /// Regular files seen, each inode once.
     pub files: u64,
     /// Files without a key, since they are empty.
@@ -65,7 +79,7 @@ pub struct RewrapReport {
     pub rewrapped: u64,
     /// Under the current material already.
     pub current: u64,
-    /// Whether the volume key was wrapped anew.
+    /// Whether the volume key was wrapped anew, or would be.
     pub volume_key: bool,
     /// The CMK that everything is wrapped under as well, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,8 +107,17 @@ struct Run<'a, B: Backing> {
 }
 
 impl RewrapOptions {
+    /// Whether some files are left out.
+    fn is_limited(&self) -> bool {
+        !self.paths.is_empty() || !self.exclude.is_empty()
+    }
+
     /// The CMKs under which everything is to be, given those of now.
     fn target(&self, now: Cmks) -> Result<Cmks, VolumeError> {
+        if self.is_limited() && (self.add_recovery_key.or(self.remove_recovery_key)).is_some() {
+            let why = "a recovery key is the whole volume's: name no paths, and exclude none";
+            return Err(VolumeError::Refused(why.to_owned()));
+        }
         let main = self.to_key.unwrap_or(now.main);
         if self.remove_recovery_key == Some(main) {
             let why = format!(
@@ -138,6 +161,20 @@ pub fn run<B: Backing>(
     options: &RewrapOptions,
     progress: &dyn Progress,
 ) -> Result<RewrapReport, VolumeError> {
+    if options.if_needed && !options.dry_run {
+        let count = RewrapOptions {
+            dry_run: true,
+            ..options.clone()
+        };
+        let counted = run(volume, &count, progress)?;
+        // A limited count is never complete; what failed is to be tried.
+        if counted.rewrapped == 0 && !counted.volume_key && counted.failed.is_empty() {
+            return Ok(RewrapReport {
+                dry_run: false,
+                ..counted
+            });
+        }
+    }
     let run = Run {
         volume,
         options,
@@ -146,6 +183,7 @@ pub fn run<B: Backing>(
         pace: options.max_rate.map(|rate| Pace::new(rate.into())),
         found: Mutex::default(),
     };
+    let limited = options.is_limited();
     let record = Volume::peek(volume.backing())?;
     let materials = record
         .volume_keys
@@ -153,21 +191,27 @@ pub fn run<B: Backing>(
         .filter_map(|key| Material::of(key));
     let volume_keys_before = materials.map(|material| material.to_string()).collect();
     let volume_key = if options.dry_run {
-        false
+        !limited && !volume.is_volume_key_current(&run.to)?
     } else {
         // Nothing is taken away before what is left is known to open.
         volume.check_cmks(&run.to)?;
         // First, so that files made meanwhile are under the right key from the start.
-        volume.rewrap_volume_key(&run.to)?
+        if limited {
+            false
+        } else {
+            volume.rewrap_volume_key(&run.to)?
+        }
     };
-    progress.expected(volume.count_files()?);
+    if options.paths.is_empty() && !options.dry_run {
+        progress.expected(volume.count_files()?);
+    }
     let everywhere = Everywhere::new(volume, options.threads, progress, &run);
     let settled = if options.dry_run {
-        everywhere.once()?
+        everywhere.once(&options.paths)?
     } else {
         // Of a header's two slots one is overwritten: the other one has to be durable.
         volume.backing().sync_all()?;
-        everywhere.run(&[])?
+        everywhere.run(&options.paths, !options.exclude.is_empty())?
     };
     let Run { found, to, .. } = run;
     let Found {
@@ -178,8 +222,11 @@ pub fn run<B: Backing>(
         volume.backing().sync_all()?;
     }
     report.dry_run = options.dry_run;
-    report.complete =
-        settled && report.failed.is_empty() && !(options.dry_run && report.rewrapped > 0);
+    report.limited = limited;
+    report.complete = settled
+        && !limited
+        && report.failed.is_empty()
+        && !(options.dry_run && (report.rewrapped > 0 || volume_key));
     if report.complete && !options.dry_run && options.remove_recovery_key.is_some() {
         clear(volume, options, &to, progress, &mut report)?;
     }
@@ -207,7 +254,7 @@ fn clear<B: Backing>(
         cleared: AtomicU64::new(0),
         failed: Mutex::default(),
     };
-    let settled = Everywhere::new(volume, options.threads, progress, &clear).run(&[])?;
+    let settled = Everywhere::new(volume, options.threads, progress, &clear).run(&[], false)?;
     report.cleared = clear.cleared.into_inner();
     report.failed = clear.failed.into_inner();
     report.complete = settled && report.failed.is_empty();
@@ -241,6 +288,9 @@ impl<B: Backing> EachFile<B> for Clear<'_, B> {
 
 impl<B: Backing> EachFile<B> for Run<'_, B> {
     fn file(&self, entry: &Visit<'_, B>, again: bool) -> Result<(), VolumeError> {
+        if self.options.exclude.matches(entry.path) {
+            return Ok(());
+        }
         if entry.stat.nlink > 1 && self.found.lock().links.contains(&entry.stat.ino) {
             return Ok(());
         }

@@ -351,6 +351,16 @@ impl<B: Backing> Volume<B> {
             .and_then(|head| self.replays.get(&head.file_id).cloned()))
     }
 
+    /// Whether the volume key is wrapped as `to` wants it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`] when there is no such key; what the cipher directory says.
+    pub fn is_volume_key_current(&self, to: &Cmks) -> Result<bool> {
+        let record = Self::peek(&self.backing)?;
+        let blobs: Vec<&[u8]> = record.volume_keys.iter().map(Vec::as_slice).collect();
+        are_current(self.keys.source(), &blobs, to)
+    }
+
     /// Wraps the volume key anew, under the current material of `to`, when it isn't already. True
     /// when it was. New files get their keys from `to` from then on.
     ///

@@ -27,6 +27,7 @@ fn requests_have_a_settled_form() {
         (
             Request::ReEncrypt {
                 paths: vec!["a/b".into()],
+                exclude: Vec::new(),
                 resume: true,
                 max_rate: NonZeroU64::new(1 << 40),
             },

@@ -53,8 +53,10 @@ fn the_service_rotates_then_rewraps_with_what_opens_the_keystore() {
         [
             &format!("ExecStart=/usr/bin/envelopefs rotate --if-older 2160h {common} {place}")
                 .as_str(),
-            &format!("ExecStart=/usr/bin/envelopefs rewrap --max-rate 500 {common} {place}")
-                .as_str(),
+            &format!(
+                "ExecStart=/usr/bin/envelopefs rewrap --if-needed --max-rate 500 {common} {place}"
+            )
+            .as_str(),
         ]
     );
     for line in [
@@ -89,7 +91,7 @@ fn the_service_rotates_then_rewraps_with_what_opens_the_keystore() {
     let service = user.service().unwrap();
     assert!(service.contains("NoNewPrivileges=yes"));
     assert!(!service.contains("ProtectSystem") && !service.contains("LoadCredential"));
-    assert!(service.contains("envelopefs rewrap --keystore="));
+    assert!(service.contains("envelopefs rewrap --if-needed --keystore="));
 }
 
 #[test]
