@@ -5,13 +5,17 @@ mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use envelopefs::backing::{Os, Rename, Time};
-use envelopefs::maintain::Silent;
+use envelopefs::format::NameEncoding;
+use envelopefs::kms::{Clock, Kms, ProtectorInput, Timestamp};
+use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
-use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume};
+use envelopefs::maintain::{Exclude, Silent};
+use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume, VolumeError};
 use kit::{Kit, ME, make_with, names, pattern};
 use parking_lot::Mutex;
 
@@ -118,12 +122,9 @@ fn an_error_of_the_visitor_ends_a_parallel_walk() {
     let met = Mutex::new(0);
     let ended = volume.walk_parallel(3, &|_| {
         *met.lock() += 1;
-        Err(envelopefs::volume::VolumeError::ReadOnly)
+        Err(VolumeError::ReadOnly)
     });
-    assert!(matches!(
-        ended,
-        Err(envelopefs::volume::VolumeError::ReadOnly)
-    ));
+    assert!(matches!(ended, Err(VolumeError::ReadOnly)));
     // Each thread finishes no more than the batch it is at.
     assert!(*met.lock() <= 3);
 }
@@ -336,6 +337,162 @@ fn kept_times_are_found_again_among_many() {
     }
 }
 
+#[test]
+fn a_material_is_as_old_as_its_rotation() {
+    struct At(Timestamp);
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+    let kit = Kit::new();
+    let (volume, key) = {
+        let volume = kit.open();
+        (volume.id(), volume.volume_key_id())
+    };
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    let after = |days: u32| {
+        let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
+        let clock = At(Timestamp::from_millis(now).plus_days(days));
+        Kms::open_with_clock(
+            &kit.dir.path().join("keystore"),
+            &[protector],
+            Arc::new(clock),
+        )
+        .unwrap()
+    };
+    let days = |age: Duration| (age + Duration::from_secs(3600)).as_secs() / (24 * 3600);
+    assert_eq!(days(after(0).material_age(&key).unwrap()), 0);
+    let later = after(100);
+    assert_eq!(days(later.material_age(&key).unwrap()), 100);
+    later.rotate_volume_key(&volume, &key).unwrap();
+    assert_eq!(days(later.material_age(&key).unwrap()), 0);
+    assert_eq!(days(after(130).material_age(&key).unwrap()), 30);
+    assert_eq!(
+        days(after(7).material_age(&key).unwrap()),
+        0,
+        "a clock that was set back"
+    );
+}
+
+#[test]
+fn a_limited_rewrap_leaves_the_rest_alone() {
+    let kit = Kit::new();
+    let volume = kit.open();
+    let mkdir = |parent, name: &[u8]| volume.mkdir(&ME, parent, name, 0o755, 0).unwrap().ino;
+    let (a, b) = (mkdir(NodeId::ROOT, b"a"), mkdir(NodeId::ROOT, b"b"));
+    let cache = mkdir(a, b"cache");
+    for (dir, names) in [
+        (a, ["1", "2.tmp"]),
+        (cache, ["3", "4"]),
+        (b, ["1", "2.tmp"]),
+    ] {
+        for name in names {
+            create(&volume, dir, name, b"x");
+        }
+    }
+    let main = volume.volume_key_id();
+    rotate(&kit, &volume);
+    let limited = |paths: &[&[u8]], exclude: &[&str]| RewrapOptions {
+        paths: paths.iter().map(|path| path.to_vec()).collect(),
+        exclude: Exclude::new(exclude),
+        ..parallel()
+    };
+    let run = |options: &RewrapOptions| rewrap::run(&volume, options, &Silent).unwrap();
+    let count = |report: &RewrapReport| (report.files, report.rewrapped, report.complete);
+    let dry = RewrapOptions {
+        dry_run: true,
+        ..limited(&[b"a"], &[])
+    };
+    assert_eq!(count(&run(&dry)), (4, 4, false));
+    let first = run(&limited(&[b"a"], &["*.tmp", "/a/cache"]));
+    assert_eq!(count(&first), (1, 1, false));
+    assert!(first.limited && !first.volume_key && first.failed.is_empty());
+    assert_eq!(census(&volume).rewrapped, 5);
+    assert_eq!(count(&run(&limited(&[], &["b"]))), (4, 3, false));
+    assert_eq!(count(&run(&limited(&[b"a", b"/b/1"], &[]))), (5, 1, false));
+    // All but one are through; the volume's own key is not.
+    let left = census(&volume);
+    assert_eq!(
+        (left.rewrapped, left.volume_key, left.complete),
+        (1, true, false)
+    );
+    let missing = run(&limited(&[b"none"], &[]));
+    assert_eq!((missing.files, missing.failed.len()), (0, 1));
+    let recovery = RewrapOptions {
+        remove_recovery_key: Some(main),
+        ..limited(&[b"a"], &[])
+    };
+    let refused = rewrap::run(&volume, &recovery, &Silent);
+    assert!(
+        matches!(refused, Err(VolumeError::Refused(_))),
+        "{refused:?}"
+    );
+    let all = run(&parallel());
+    assert_eq!(count(&all), (6, 1, true));
+    assert!(all.volume_key && !all.limited && census(&volume).complete);
+    // A re-encrypt leaves out the same.
+    let options = ReencryptOptions {
+        paths: vec![b"a".to_vec()],
+        exclude: Exclude::new(["cache", "*.tmp"]),
+        ..ReencryptOptions::default()
+    };
+    let report = reencrypt::run(&volume, &options, &Silent).unwrap();
+    assert_eq!((report.files, report.reencrypted), (1, 1));
+    volume.close().unwrap();
+}
+
+/// It needs no key, and finds what a dry run finds.
+#[test]
+fn the_census_counts_as_a_dry_run_does() {
+    for names in [NameEncoding::Encrypted, NameEncoding::Plain] {
+        let kit = Kit::with(names);
+        let volume = kit.open();
+        let dir = volume.mkdir(&ME, NodeId::ROOT, b"dir", 0o755, 0).unwrap();
+        for i in 0..700 {
+            create(&volume, dir.ino, &format!("f{i}"), b"x");
+        }
+        create(&volume, NodeId::ROOT, &"long ".repeat(48), b"x");
+        create(&volume, NodeId::ROOT, ".envelopefs.mine", b"x");
+        create(&volume, dir.ino, "empty", b"");
+        volume.symlink(&ME, dir.ino, b"link", b"f1").unwrap();
+        rotate(&kit, &volume);
+        let later = make_with(&volume, "later", b"under the new material");
+        volume.link(later, dir.ino, b"again").unwrap();
+        volume.link(later, NodeId::ROOT, b"and again").unwrap();
+        let counted = Volume::census(&kit.os(), 3, &|_| {}).unwrap();
+        let dry = census(&volume);
+        let by_material: BTreeMap<String, u64> = counted
+            .by_material
+            .iter()
+            .map(|(material, files)| (material.to_string(), *files))
+            .collect();
+        assert_eq!(by_material, dry.before);
+        assert_eq!(by_material.values().sum::<u64>(), 703);
+        assert_eq!((counted.files, counted.empty), (dry.files, dry.empty));
+        assert_eq!(
+            (counted.files, counted.empty, counted.unreadable),
+            (704, 1, 0)
+        );
+        let keys: Vec<String> = counted
+            .volume_keys
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(keys, dry.volume_keys_before);
+        assert_eq!(keys.len(), 1);
+        rewrap::run(&volume, &parallel(), &Silent).unwrap();
+        let after = Volume::census(&kit.os(), 1, &|_| {}).unwrap();
+        let files: Vec<u64> = after.by_material.values().copied().collect();
+        assert_eq!(files, [703]);
+        assert_eq!(after.by_material.keys().next(), after.volume_keys.first());
+        // What is no cipher file is told.
+        std::fs::write(kit.cipher().join("stray"), b"no header").unwrap();
+        let stray = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
+        assert_eq!((stray.files, stray.unreadable), (705, 1));
+    }
+}
+
 /// Prints files a second. ENVELOPEFS_ROTATION_FILES sets how many there are: 5,000 unless set,
 /// a million for a figure.
 #[test]
@@ -366,7 +523,11 @@ fn rewrap_of_many_files() {
     };
     let begin = Instant::now();
     let counted = census(&volume);
+    let dry_run_took = begin.elapsed();
+    let begin = Instant::now();
+    let all = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
     let census_took = begin.elapsed();
+    assert_eq!(all.by_material.into_values().sum::<u64>(), files as u64);
     assert_eq!(counted.rewrapped, files as u64);
     let begin = Instant::now();
     let report = rewrap::run(&volume, &options, &Silent).unwrap();
@@ -374,7 +535,7 @@ fn rewrap_of_many_files() {
     assert!(report.complete, "{report:?}");
     assert_eq!(report.rewrapped, files as u64);
     println!(
-        "{files} files: rotate {rotated:?}, census {census_took:?}, rewrap {took:?}, {} files a second",
+        "{files} files: rotate {rotated:?}, census {census_took:?}, dry run {dry_run_took:?}, rewrap {took:?}, {} files a second",
         (files as u128) * 1_000_000 / took.as_micros().max(1)
     );
     volume.close().unwrap();

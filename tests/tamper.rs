@@ -446,7 +446,7 @@ fn a_forged_record_is_not_made_authentic_by_a_rewrap() {
     make_with(&volume, "file", b"content");
     let key = volume.volume_key_id();
     kit.kms.rotate_volume_key(&volume.id(), &key).unwrap();
-    assert!(volume.rewrap_volume_key(&key).unwrap());
+    assert!(volume.rewrap_volume_key(&volume.cmks()).unwrap());
     volume.close().unwrap();
     drop(volume);
     let record = envelopefs::volume::Volume::peek(&kit.os()).unwrap();

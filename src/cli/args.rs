@@ -4,12 +4,14 @@
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::audit::AuditCommand;
 use super::keystore::KeystoreCommand;
 use super::kms::KmsCommand;
+use super::schedule::{self, Every};
 use super::serve::ServeArgs;
 use super::unlock::KeystoreArgs;
 use super::{exit, mount_opts};
@@ -187,6 +189,14 @@ pub struct StatusArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: Option<PathBuf>,
 
+    /// Count no files by the key material that they need
+    ///
+    /// Without this, the headers of all files of the TARGET are looked at, in the cipher directory itself
+    /// and with no key: some seconds for a million files. The counts are those of `envelopefs rewrap
+    /// --dry-run`. For those who ask often.
+    #[arg(long)]
+    pub no_census: bool,
+
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
@@ -209,6 +219,39 @@ pub struct RotateArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: PathBuf,
 
+    /// Rotate only when the current key material is at least this old: a number and h, d or w
+    #[arg(long, value_name = "AGE", value_parser = schedule::age, conflicts_with = "every")]
+    pub if_older: Option<Duration>,
+
+    /// Have systemd rotate the key and rewrap the volume from now on, each time that the material is this
+    /// old: a number of days or weeks (90d, 12w), or never
+    ///
+    /// Writes a timer and a service, named after the volume, and enables the timer: in /etc/systemd/system
+    /// for root, in $XDG_CONFIG_HOME/systemd/user for others (`loginctl enable-linger` lets those run while
+    /// the user is not logged in). The timer looks once a day. The service runs `envelopefs rotate
+    /// --if-older` and `envelopefs rewrap` at the lowest priority, by the daemon if the volume is mounted.
+    ///
+    /// When it is not, the service opens the keystore with what is given now: the file of --passphrase-file
+    /// is handed over as a systemd credential, --key-file is written into the unit. Neither secret is
+    /// copied. `never` disables and removes the units.
+    ///
+    /// As in AWS, a customer-managed key can be rotated on demand some times only. Let such a key rotate by
+    /// itself (`envelopefs kms enable-key-rotation`), and mount the volume with -o auto-rewrap.
+    #[arg(long, value_name = "AGE|never", value_parser = schedule::every, conflicts_with = "json")]
+    pub every: Option<Every>,
+
+    /// With --every: the service rewraps at most this many files a second
+    #[arg(long, value_name = "FILES", requires = "every")]
+    pub max_rate: Option<NonZeroU32>,
+
+    /// With --every: show the units, and write nothing
+    #[arg(long, requires = "every")]
+    pub print: bool,
+
+    /// With --every: write the units into DIR (or remove them there), and don't call systemctl
+    #[arg(long, value_name = "DIR", requires = "every", conflicts_with = "print")]
+    pub units: Option<PathBuf>,
+
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
@@ -220,13 +263,51 @@ pub struct RewrapArgs {
     #[arg(value_name = "CIPHERDIR|MOUNTPOINT")]
     pub target: PathBuf,
 
-    /// Move the volume to this CMK: a key id, an ARN or alias/NAME
+    /// Files and directories in the volume; everything when none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Leave out what matches, and what is below it; may be given several times
+    ///
+    /// In a PATTERN, * stands for any text within a name, ? for one byte, ** for any text with slashes. One
+    /// with a slash in it is compared with the path from the volume's root, one without with each name in it.
+    ///
+    /// A run that is limited by PATH or --exclude leaves the volume's own key alone, and does not count as
+    /// complete: older key material may still be needed afterwards.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+
+    /// Move the volume to this CMK: a key id, an ARN or alias/NAME; its recovery key becomes its own by this, too
     #[arg(long, value_name = "KEY")]
     pub to_key: Option<String>,
+
+    /// Wrap everything under this CMK as well
+    ///
+    /// The data key of each file and the volume's own key get a second wrapping, files made from then on
+    /// too. Whoever has only the recovery key can open the volume with it: when the volume's own CMK is
+    /// disabled, deleted or lost. A copy of the recovery key in another keystore opens it there
+    /// (`envelopefs kms create-key --multi-region`, `envelopefs keystore replica`).
+    ///
+    /// While the recovery key is disabled, no file can be made: it could not be recovered. And whoever has
+    /// the recovery key in the same keystore is not cut off by disabling the volume's own CMK: disable both.
+    #[arg(long, value_name = "KEY")]
+    pub add_recovery_key: Option<String>,
+
+    /// Wrap nothing under this CMK any more, and take it out of every header
+    ///
+    /// A key that is gone from the keystore is named by its id.
+    #[arg(long, value_name = "KEY")]
+    pub remove_recovery_key: Option<String>,
 
     /// Count what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Count first, and do nothing when everything is under the current material by what the headers say
+    ///
+    /// No data key is unwrapped for that. For runs by a clock.
+    #[arg(long, conflicts_with_all = ["dry_run", "remove_recovery_key"])]
+    pub if_needed: bool,
 
     /// Rewrap at most this many files a second, so that others keep the disk
     #[arg(long, value_name = "FILES")]
@@ -246,6 +327,10 @@ pub struct ReEncryptArgs {
     /// Files and directories in the volume; everything when none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Leave out what matches, and what is below it, as for `envelopefs rewrap`
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
 
     /// Go on with the run that was stopped: leave alone what it had finished
     #[arg(long)]

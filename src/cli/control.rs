@@ -3,7 +3,7 @@
 //! JSON both ways, over [`crate::fuse::control`]: a request and its answer are at most
 //! [`LONGEST_MESSAGE`] bytes. Long work is a job: one call starts it, others ask how it goes.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -17,15 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::exit::{self, Exit, failure};
 use super::job::{Job, JobState, Phase, Task};
 use super::output::{cut, error_line};
-use super::rewrap::threads;
-use super::rotate::{self, Rotated};
+use super::rewrap::{Wanted, threads};
+use super::rotate;
 use crate::backing::Os;
 use crate::fuse::Control;
 use crate::fuse::control::{self, LONGEST_MESSAGE};
-use crate::kms::KeyRef;
-use crate::maintain::Progress;
+use crate::kms::KeyId;
 use crate::maintain::reencrypt::ReencryptOptions;
-use crate::maintain::rewrap::RewrapOptions;
+use crate::maintain::{Exclude, Progress};
 use crate::volume::{Volume, VolumeStatus};
 
 /// What a command asks for.
@@ -35,24 +34,21 @@ pub enum Request {
     /// How the mount is.
     Status,
     /// New key material for the volume's CMK.
-    Rotate,
-    /// Start to wrap every data key anew.
-    Rewrap {
-        /// The CMK to move to; the volume's own when not given.
-        #[serde(default)]
-        to_key: Option<String>,
-        /// Count only.
-        #[serde(default)]
-        dry_run: bool,
-        /// Files a second at the most.
+    Rotate {
+        /// Only when the current one is so many seconds old.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        max_rate: Option<NonZeroU32>,
+        if_older: Option<u64>,
     },
+    /// Start to wrap every data key anew.
+    Rewrap(Wanted),
     /// Start to give files new data keys.
     ReEncrypt {
         /// Which, by their paths in the volume; all when there is none.
         #[serde(default)]
         paths: Vec<String>,
+        /// Patterns of what is left out.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exclude: Vec<String>,
         /// Leave alone what the run that was stopped had finished.
         #[serde(default)]
         resume: bool,
@@ -102,6 +98,9 @@ pub struct MountStatus {
     pub pid: u32,
     /// `usable`, or why the volume's CMK can't be used.
     pub key_state: String,
+    /// The same of its recovery CMK, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_state: Option<String>,
     /// The volume.
     #[serde(flatten)]
     pub volume: VolumeStatus,
@@ -207,22 +206,23 @@ impl Service {
         }
         match request {
             Request::Status => encode(&self.status()),
-            Request::Rotate => encode(&self.rotate()?),
-            Request::Rewrap {
-                to_key,
-                dry_run,
-                max_rate,
-            } => {
-                self.start(|| self.rewrap(to_key.as_deref(), dry_run, max_rate))?;
+            Request::Rotate { if_older } => {
+                let if_older = if_older.map(Duration::from_secs);
+                encode(&rotate::rotate(&self.volume, if_older)?)
+            }
+            Request::Rewrap(wanted) => {
+                self.start(|| Ok(Task::Rewrap(wanted.options(&self.volume)?)))?;
                 encode(&self.job()?.state())
             }
             Request::ReEncrypt {
                 paths,
+                exclude,
                 resume,
                 max_rate,
             } => {
                 let options = ReencryptOptions {
                     paths: paths.into_iter().map(String::into_bytes).collect(),
+                    exclude: Exclude::new(exclude),
                     resume,
                     threads: threads(),
                     max_rate,
@@ -238,54 +238,58 @@ impl Service {
     }
 
     fn status(&self) -> MountStatus {
-        let usable = self.volume.check_key();
+        let state = |key: &KeyId| {
+            let usable = self.volume.key_source().check_usable(key);
+            usable
+                .err()
+                .map_or_else(|| "usable".to_owned(), |error| error.to_string())
+        };
+        let cmks = self.volume.cmks();
         MountStatus {
             mounted: true,
             mountpoint: shown(&self.mountpoint),
             cipher_dir: shown(&self.cipher_dir),
             keystore: self.volume.key_source().place(),
             pid: std::process::id(),
-            key_state: usable
-                .err()
-                .map_or_else(|| "usable".to_owned(), |error| error.to_string()),
+            key_state: state(&cmks.main),
+            recovery_key_state: cmks.recovery.as_ref().map(state),
             volume: self.volume.status(),
             job: self.job.lock().as_ref().map(|job| job.state()),
         }
     }
 
-    fn rotate(&self) -> Result<Rotated> {
-        rotate::rotate(&self.volume)
-    }
-
-    fn rewrap(
-        &self,
-        to_key: Option<&str>,
-        dry_run: bool,
-        max_rate: Option<NonZeroU32>,
-    ) -> Result<Task> {
-        let to_key = match to_key {
-            Some(name) => Some(self.volume.key_source().resolve(&name.parse::<KeyRef>()?)?),
-            None => None,
-        };
-        Ok(Task::Rewrap(RewrapOptions {
-            to_key,
-            dry_run,
-            threads: threads(),
-            max_rate,
-        }))
-    }
-
-    /// Starts a job, unless there is one at work.
+    /// Starts a job, unless there is one at work that somebody asked for.
     fn start(&self, task: impl FnOnce() -> Result<Task>) -> Result<()> {
         let mut slot = self.job.lock();
-        if slot.as_ref().is_some_and(|job| job.is_running()) {
-            return Err(failure(
-                Exit::Busy,
-                "a rewrap or re-encrypt of this volume is under way already",
-            ));
+        if let Some(job) = slot.as_ref().filter(|job| job.is_running()) {
+            if !job.is_automatic() {
+                return Err(failure(
+                    Exit::Busy,
+                    "a rewrap or re-encrypt of this volume is under way already",
+                ));
+            }
+            // It goes on afterwards.
+            job.stop();
         }
-        *slot = Some(Arc::new(Job::start(Arc::clone(&self.volume), task()?)?));
+        let job = Job::start(Arc::clone(&self.volume), task()?, false)?;
+        *slot = Some(Arc::new(job));
         Ok(())
+    }
+
+    /// The volume.
+    pub(super) fn volume(&self) -> &Volume<Os> {
+        &self.volume
+    }
+
+    /// Starts a job of its own accord. None while there is another one.
+    pub(super) fn start_automatic(&self, task: Task) -> Result<Option<Arc<Job>>> {
+        let mut slot = self.job.lock();
+        if slot.as_ref().is_some_and(|job| job.is_running()) {
+            return Ok(None);
+        }
+        let job = Arc::new(Job::start(Arc::clone(&self.volume), task, true)?);
+        *slot = Some(Arc::clone(&job));
+        Ok(Some(job))
     }
 
     fn job(&self) -> Result<Arc<Job>> {

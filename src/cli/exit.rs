@@ -223,8 +223,11 @@ fn of_volume(error: &VolumeError) -> Option<Exit> {
     match error {
         VolumeError::Damaged { .. } => Some(Exit::Damage),
         VolumeError::Record { error, .. } => of_format(error),
-        VolumeError::Key(error) => of_kms(error),
+        VolumeError::Key(error)
+        | VolumeError::RecoveryKey(error)
+        | VolumeError::Keys { main: error, .. } => of_kms(error),
         VolumeError::Busy { .. } => Some(Exit::Busy),
+        VolumeError::Refused(_) => Some(Exit::Usage),
         VolumeError::NotSupported(_) => Some(Exit::NotSupported),
         VolumeError::Io(error) => of_io(error),
         _ => None,

@@ -52,6 +52,12 @@ pub enum Phase {
 pub struct JobState {
     /// How far it is.
     pub phase: Phase,
+    /// What it does: "rewrap" or "re-encrypt".
+    #[serde(default)]
+    pub task: String,
+    /// Whether nobody asked for it: `-o auto-rewrap` did.
+    #[serde(default)]
+    pub automatic: bool,
     /// Files done so far.
     pub files: u64,
     /// Bytes done so far, where content is.
@@ -102,16 +108,22 @@ impl Progress for Shared {
 pub struct Job {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    task: &'static str,
+    automatic: bool,
 }
 
 impl Job {
-    /// Starts it.
-    pub fn start(volume: Arc<Volume<Os>>, task: Task) -> Result<Self> {
+    /// Starts it; one that nobody asked for at the lowest priority.
+    pub fn start(volume: Arc<Volume<Os>>, task: Task, automatic: bool) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let worker = Arc::clone(&shared);
+        let name = task.name();
         let thread = std::thread::Builder::new()
-            .name(task.name().to_owned())
+            .name(name.to_owned())
             .spawn(move || {
+                if automatic {
+                    lowest_priority();
+                }
                 // Says so also when the work panics.
                 let mut end = EndNote {
                     shared: &worker,
@@ -123,7 +135,14 @@ impl Job {
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
+            task: name,
+            automatic,
         })
+    }
+
+    /// Whether nobody asked for it.
+    pub fn is_automatic(&self) -> bool {
+        self.automatic
     }
 
     /// Whether it is at work.
@@ -145,6 +164,8 @@ impl Job {
         let files = self.shared.files.load(Ordering::Relaxed);
         let state = |phase| JobState {
             phase,
+            task: self.task.to_owned(),
+            automatic: self.automatic,
             files,
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             expected: self.shared.expected.load(Ordering::Relaxed),
@@ -181,6 +202,15 @@ impl Job {
             }
             _ => String::new(),
         }
+    }
+}
+
+/// Lets all others on this machine go before this thread. Its reads and writes too: where no class was
+/// set for them, the kernel derives it from this (ioprio_set(2)).
+pub fn lowest_priority() {
+    // No process is named: on Linux that is the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::debug!(%error, "a background thread keeps its priority");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod auto_rewrap;
 mod cat;
 mod completions;
 mod control;
@@ -28,6 +29,7 @@ mod reencrypt;
 mod remount;
 mod rewrap;
 mod rotate;
+mod schedule;
 mod serve;
 mod status;
 mod target;

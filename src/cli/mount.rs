@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::MountArgs;
+use super::auto_rewrap::AutoRewrap;
 use super::control::Service;
 use super::exit::{Exit, failure, usage};
 use super::logging::{self, LogTarget};
@@ -195,7 +196,13 @@ impl MountPlan {
             daemon::detach()?;
         }
         let recovery = recover_in_background(&volume);
+        let auto = (self.options.auto_rewrap && !self.read_only())
+            .then(|| AutoRewrap::start(Arc::clone(&service)))
+            .flatten();
         let ended = mount.wait();
+        if let Some(auto) = auto {
+            auto.stop();
+        }
         recovery.stop();
         service.stop();
         volume.close().context("closing the volume")?;

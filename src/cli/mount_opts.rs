@@ -52,6 +52,8 @@ pub struct MountOptions {
     pub idle: Option<Duration>,
     /// How long an open file may go on after its key was disabled.
     pub key_ttl: Option<Duration>,
+    /// Rewrap when the CMK has been rotated.
+    pub auto_rewrap: bool,
     /// Another process has the keys.
     pub kms: Option<KmsAddress>,
     /// Overwrite in place. Unsafe.
@@ -99,7 +101,7 @@ const TRANSPORTS: [(&str, Transport); 3] = [
 ];
 
 /// Options that take effect, with the words of the manual.
-const KNOWN: [(&str, &str); 28] = [
+const KNOWN: [(&str, &str); 29] = [
     ("ro", "read only"),
     ("rw", "read and write (the default)"),
     (
@@ -143,6 +145,11 @@ const KNOWN: [(&str, &str); 28] = [
     (
         "key-ttl=TIME",
         "open files fail this long after their key was disabled (60s by default)",
+    ),
+    (
+        "auto-rewrap",
+        "when the key has new material, whoever rotated it, rewrap the volume in the background, at the \
+         lowest priority; an unmount stops it, and the next mount with this option goes on",
     ),
     (
         "kms=unix:PATH",
@@ -238,6 +245,7 @@ impl MountOptions {
             ("idle", Some(value)) => self.idle = Some(time(&text, value)?),
             ("key-ttl", Some(value)) => self.key_ttl = Some(time(&text, value)?),
             ("kms", Some(value)) => self.kms = Some(KmsAddress::parse(value)?),
+            ("auto-rewrap", None) => self.auto_rewrap = true,
             ("nojournal", None) => self.no_journal = true,
             ("keystore", Some(value)) => self.keystore = Some(path(&text, value)?),
             ("passphrase-file", Some(value)) => self.passphrase_file = Some(path(&text, value)?),
@@ -281,6 +289,7 @@ impl MountOptions {
             (self.exec, "exec", "noexec"),
             (self.suid, "suid", "nosuid"),
             (self.atime, "atime", "noatime"),
+            (self.auto_rewrap.then_some(true), "auto-rewrap", ""),
             (self.no_journal.then_some(true), "nojournal", ""),
         ];
         for (flag, yes, no) in flags {

@@ -9,15 +9,15 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::args::ReEncryptArgs;
 use super::control::{self, Request};
-use super::exit::{Exit, failure};
+use super::exit::Exit;
 use super::open::Opening;
 use super::output;
 use super::progress::Bar;
-use super::rewrap::threads;
+use super::rewrap::{inside, threads};
 use super::target::{self, Target};
 use super::unlock::{self, KeystoreArgs};
-use crate::maintain::Progress;
 use crate::maintain::reencrypt::{self, ReencryptOptions, ReencryptReport};
+use crate::maintain::{Exclude, Progress};
 
 /// Re-encrypts.
 pub fn run(args: &ReEncryptArgs, keystore: &KeystoreArgs) -> Result<Exit> {
@@ -53,6 +53,7 @@ fn by_ourselves(
     let path_bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
     let options = ReencryptOptions {
         paths: args.paths.iter().map(path_bytes).collect(),
+        exclude: Exclude::new(&args.exclude),
         resume: args.resume,
         threads: threads(),
         max_rate: args.max_rate,
@@ -68,19 +69,10 @@ fn by_daemon(
     args: &ReEncryptArgs,
     progress: &dyn Progress,
 ) -> Result<ReencryptReport> {
-    let inside = |path: &PathBuf| {
-        // What begins with the mount point is meant as it stands there.
-        let path = path.strip_prefix(mountpoint).unwrap_or(path);
-        path.to_str().map(str::to_owned).ok_or_else(|| {
-            let message = format!(
-                "{}: the daemon takes paths in UTF-8 only; name a directory above it, or unmount first",
-                path.display()
-            );
-            failure(Exit::NotSupported, message)
-        })
-    };
+    let paths = args.paths.iter().map(|path| inside(mountpoint, path));
     let request = Request::ReEncrypt {
-        paths: args.paths.iter().map(inside).collect::<Result<_>>()?,
+        paths: paths.collect::<Result<_>>()?,
+        exclude: args.exclude.clone(),
         resume: args.resume,
         max_rate: args.max_rate,
     };

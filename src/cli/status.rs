@@ -1,7 +1,8 @@
 //! `status`: the state of a volume, of a mount, or of all mounts.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -11,12 +12,15 @@ use super::control::{self, MountStatus, Request};
 use super::exit::Exit;
 use super::job::Phase;
 use super::output;
+use super::progress::Bar;
+use super::rewrap::threads;
 use super::target::{self, Target};
 use super::umount;
 use crate::backing::Os;
 use crate::format::NameEncoding;
 use crate::fuse::mountpoint;
-use crate::volume::{Holder, Volume};
+use crate::maintain::Progress;
+use crate::volume::{Census, Holder, Material, Volume};
 
 /// What can be told of a volume that is not mounted here, without a key.
 #[derive(Debug, Serialize)]
@@ -24,7 +28,7 @@ struct VolumeOnDisk {
     mounted: bool,
     cipher_dir: String,
     volume_id: String,
-    /// The CMKs that the volume's key is wrapped under; new files are under the first.
+    /// The CMKs that the volume's key is wrapped under: its own, and its recovery key.
     key_ids: Vec<String>,
     names: &'static str,
     /// Seconds since 1970.
@@ -50,23 +54,107 @@ enum Status {
     Silent(Silent),
 }
 
+/// A status with the census of its files.
+#[derive(Debug, Serialize)]
+struct Counted {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    census: Option<Shown>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    census_error: Option<String>,
+}
+
+/// A census, as JSON shows it. Key materials as KEY/MATERIAL, as in the report of a rewrap.
+#[derive(Debug, Serialize)]
+struct Shown {
+    files: u64,
+    empty: u64,
+    unreadable: u64,
+    files_by_material: BTreeMap<String, u64>,
+    volume_keys: Vec<String>,
+}
+
+impl From<Census> for Shown {
+    fn from(census: Census) -> Self {
+        let by_material = census.by_material.into_iter();
+        Self {
+            files: census.files,
+            empty: census.empty,
+            unreadable: census.unreadable,
+            files_by_material: by_material
+                .map(|(material, files)| (material.to_string(), files))
+                .collect(),
+            volume_keys: census.volume_keys.iter().map(Material::to_string).collect(),
+        }
+    }
+}
+
 /// Shows the status.
 pub fn run(args: &StatusArgs) -> Result<Exit> {
     let Some(path) = &args.target else {
         return all(args.json);
     };
-    let status = match target::resolve(path)? {
+    let (status, cipher_dir) = match target::resolve(path)? {
         Target::Mounted(point) => {
-            Status::Mounted(Box::new(control::call(&point, &Request::Status)?))
+            let status: MountStatus = control::call(&point, &Request::Status)?;
+            let cipher_dir = PathBuf::from(&status.cipher_dir);
+            (Status::Mounted(Box::new(status)), cipher_dir)
         }
-        Target::Unmounted(cipher_dir) => Status::OnDisk(on_disk(&cipher_dir)?),
+        Target::Unmounted(cipher_dir) => (Status::OnDisk(on_disk(&cipher_dir)?), cipher_dir),
+    };
+    let counted = (!args.no_census).then(|| count(&cipher_dir));
+    let (census, census_error) = match counted.transpose() {
+        Ok(census) => (census.map(Shown::from), None),
+        // Who may ask the daemon may not be let into the cipher directory.
+        Err(error) => (None, Some(output::error_line(&error))),
+    };
+    let counted = Counted {
+        status,
+        census,
+        census_error,
     };
     if args.json {
-        output::json(&status)?;
+        output::json(&counted)?;
     } else {
-        output::text_out(&words(&status))?;
+        let mut text = words(&counted.status);
+        add_census(&mut text, &counted);
+        output::text_out(&text)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Takes the census of a cipher directory: past a daemon, if there is one, which is not held up by it.
+fn count(cipher_dir: &Path) -> Result<Census> {
+    let bar = Bar::new("counting");
+    let backing = Os::open(cipher_dir).with_context(|| cipher_dir.display().to_string())?;
+    Volume::census(&backing, threads(), &|files| bar.advanced(files, 0))
+        .map_err(|error| target::named(error, cipher_dir))
+}
+
+fn add_census(text: &mut String, counted: &Counted) {
+    if let Some(error) = &counted.census_error {
+        let _ = writeln!(text, "{:16} none: {error}", "census");
+    }
+    let Some(census) = &counted.census else {
+        return;
+    };
+    let _ = write!(
+        text,
+        "{:16} {} files, {} of them empty",
+        "census", census.files, census.empty
+    );
+    if census.unreadable > 0 {
+        let _ = write!(text, "; {} unreadable", census.unreadable);
+    }
+    text.push_str("; by key and material:\n");
+    for (material, files) in &census.files_by_material {
+        let _ = writeln!(text, "  {material}  {files}");
+    }
+    for material in &census.volume_keys {
+        let _ = writeln!(text, "  {material}  the volume's own key");
+    }
 }
 
 fn all(json: bool) -> Result<Exit> {
@@ -130,8 +218,8 @@ fn words(status: &Status) -> String {
             row("volume", &volume.volume_id);
             row("cipher directory", &volume.cipher_dir);
             row("mounted", &"no");
-            for key in &volume.key_ids {
-                row("key", key);
+            for (key, name) in volume.key_ids.iter().zip(["key", "recovery key"]) {
+                row(name, key);
             }
             row("names", &volume.names);
             if let Some(holder) = &volume.holder {
@@ -163,6 +251,9 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
     row("keystore", &status.keystore);
     row("key", &volume.key_id);
     row("key state", &status.key_state);
+    if let (Some(key), Some(state)) = (&volume.recovery_key_id, &status.recovery_key_state) {
+        row("recovery key", &format!("{key} ({state})"));
+    }
     row("names", &volume.names);
     row(
         "last unmount",
@@ -186,6 +277,12 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
             Phase::Stopped => "stopped",
             Phase::Failed => "failed",
         };
-        row("rewrap", &format!("{phase}, {} files", job.files));
+        let by_itself = if job.automatic { " (by itself)" } else { "" };
+        let task = if job.task.is_empty() {
+            "rewrap"
+        } else {
+            &job.task
+        };
+        row(task, &format!("{phase}{by_itself}, {} files", job.files));
     }
 }

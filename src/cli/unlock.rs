@@ -18,7 +18,7 @@ pub const ENV_KEY_FILE: &str = "ENVELOPEFS_KEY_FILE";
 /// The folder where systemd puts a service's credentials.
 const ENV_CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// The credential that is read from that folder.
-const CREDENTIAL: &str = "envelopefs.passphrase";
+pub const CREDENTIAL: &str = "envelopefs.passphrase";
 /// The keystore of the system's mounts.
 const SYSTEM_KEYSTORE: &str = "/var/lib/envelopefs";
 

@@ -147,12 +147,12 @@ impl Slot {
     }
 
     /// The wrapped keys that wrap the current data key: one for each CMK that can open the file.
-    pub fn current(&self) -> impl Iterator<Item = &WrappedKey> {
+    pub fn current(&self) -> impl Iterator<Item = &WrappedKey> + Clone {
         self.keys.iter().filter(|key| key.role == KeyRole::Current)
     }
 
     /// Those that wrap the data key before it: there are none unless a re-encrypt is under way.
-    pub fn previous(&self) -> impl Iterator<Item = &WrappedKey> {
+    pub fn previous(&self) -> impl Iterator<Item = &WrappedKey> + Clone {
         self.keys.iter().filter(|key| key.role == KeyRole::Previous)
     }
 }

@@ -68,7 +68,9 @@ impl From<&VolumeError> for Errno {
     fn from(error: &VolumeError) -> Self {
         Self(match error {
             VolumeError::Io(error) => return Self::from_io(error),
-            VolumeError::Key(error) => key_code(error),
+            VolumeError::Key(error)
+            | VolumeError::RecoveryKey(error)
+            | VolumeError::Keys { main: error, .. } => key_code(error),
             VolumeError::NotFound => libc::ENOENT,
             VolumeError::Exists => libc::EEXIST,
             VolumeError::NotDirectory => libc::ENOTDIR,
@@ -86,10 +88,11 @@ impl From<&VolumeError> for Errno {
             VolumeError::CrossDevice => libc::EXDEV,
             VolumeError::Busy { .. } => libc::EBUSY,
             VolumeError::KeyWornOut(_) => libc::EKEYEXPIRED,
-            // The last two don't come from an operation on an open volume.
-            VolumeError::Invalid(_) | VolumeError::NoVolume(_) | VolumeError::CannotCreate(_) => {
-                libc::EINVAL
-            }
+            // These don't come from an operation on an open volume.
+            VolumeError::Invalid(_)
+            | VolumeError::Refused(_)
+            | VolumeError::NoVolume(_)
+            | VolumeError::CannotCreate(_) => libc::EINVAL,
         })
     }
 }

@@ -87,6 +87,19 @@ impl CachedKey {
             .ok_or_else(|| KmsError::InvalidState(format!("{} is pending import.", self.arn)))
     }
 
+    /// Since when the current material is that.
+    ///
+    /// # Errors
+    /// As [`CachedKey::current`].
+    pub(super) fn current_since(&self) -> Result<Timestamp> {
+        self.current()?;
+        let material = self.current.and_then(|at| self.materials.get(at));
+        Ok(material.map_or(self.row.created, |material| {
+            let row = &material.row;
+            row.rotation.map_or(row.created, |(date, _)| date)
+        }))
+    }
+
     /// The id of the current material, where there is one.
     pub(super) fn current_id(&self) -> Option<&MaterialId> {
         self.current().ok().map(|(id, _)| id)

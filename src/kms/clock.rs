@@ -1,7 +1,7 @@
 //! Time, as dates of keys and rotations need it; tests move it.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,6 +21,12 @@ impl Timestamp {
     /// Milliseconds since 1970-01-01 UTC.
     pub fn millis(self) -> i64 {
         self.0
+    }
+
+    /// How long it is from here to `later`; nothing when that is earlier.
+    pub fn until(self, later: Self) -> Duration {
+        let millis = later.0.saturating_sub(self.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
     /// So many days later.

@@ -137,6 +137,20 @@ impl FromStr for KeyRef {
     }
 }
 
+impl KeyRef {
+    /// The key's id, where the reference says it.
+    pub fn id(&self) -> Option<KeyId> {
+        match self {
+            Self::Id(id)
+            | Self::Arn(Arn {
+                resource: Resource::Key(id),
+                ..
+            }) => Some(*id),
+            Self::Alias(_) | Self::Arn(_) => None,
+        }
+    }
+}
+
 impl From<KeyId> for KeyRef {
     fn from(id: KeyId) -> Self {
         Self::Id(id)

@@ -2,6 +2,7 @@
 //! another, which this process asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Kms;
 use super::caller::{Caller, Source};
@@ -59,6 +60,9 @@ pub trait VolumeKeys: Send + Sync {
 
     /// The material that a key wraps with now.
     fn current_material(&self, key: &KeyId) -> Result<MaterialId>;
+
+    /// How long that material has been the current one.
+    fn material_age(&self, key: &KeyId) -> Result<Duration>;
 
     /// The key that a user means.
     fn resolve(&self, key: &KeyRef) -> Result<KeyId>;
@@ -145,6 +149,10 @@ impl VolumeKeys for Embedded {
 
     fn current_material(&self, key: &KeyId) -> Result<MaterialId> {
         self.kms.current_material(key)
+    }
+
+    fn material_age(&self, key: &KeyId) -> Result<Duration> {
+        self.kms.material_age(key)
     }
 
     fn resolve(&self, key: &KeyRef) -> Result<KeyId> {

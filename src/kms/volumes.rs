@@ -1,6 +1,8 @@
 //! What volumes need: data keys that never lie outside locked memory, keys of the service's own,
 //! and a grant for each volume.
 
+use std::time::Duration;
+
 use super::audit::Parameters;
 use super::cache::CachedKey;
 use super::caller::{Caller, Principal};
@@ -162,6 +164,15 @@ impl Kms {
     /// [`KmsError::NotFound`], [`KmsError::InvalidState`].
     pub fn current_material(&self, key: &KeyId) -> Result<MaterialId> {
         Ok(*self.cached_anywhere(key)?.current()?.0)
+    }
+
+    /// How long the material that `key` wraps with has been the current one.
+    ///
+    /// # Errors
+    /// As [`Kms::current_material`].
+    pub fn material_age(&self, key: &KeyId) -> Result<Duration> {
+        let since = self.cached_anywhere(key)?.current_since()?;
+        Ok(since.until(self.now()))
     }
 
     /// RotateKeyOnDemand for the CMK of a volume, by the account root. A service-managed key has

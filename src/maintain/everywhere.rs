@@ -110,12 +110,13 @@ impl<'a, B: Backing> Everywhere<'a, B> {
         }
     }
 
-    /// Visits all files, or those below some paths; whether that was brought to an end.
+    /// Visits all files, or those below some paths; whether that was brought to an end. With `by_path` each
+    /// is told by its path in the volume, also when it has moved: that takes another walk.
     ///
     /// # Errors
     /// [`VolumeError::Busy`] when another walk of this kind is under way; when the root or a path
     /// can't be read.
-    pub(super) fn run(&self, paths: &[Vec<u8>]) -> Result<bool, VolumeError> {
+    pub(super) fn run(&self, paths: &[Vec<u8>], by_path: bool) -> Result<bool, VolumeError> {
         let visit = |met: Met<'_, B>| {
             self.meet(met);
             Ok(())
@@ -137,7 +138,7 @@ impl<'a, B: Backing> Everywhere<'a, B> {
             }
             self.again.store(true, Ordering::Relaxed);
             self.unsettled.store(false, Ordering::Relaxed);
-            if paths.is_empty() {
+            if paths.is_empty() && !by_path {
                 watch.walk(moved, self.threads, &visit)?;
             } else {
                 // It may be below one of the paths, or not.
@@ -150,12 +151,12 @@ impl<'a, B: Backing> Everywhere<'a, B> {
         Ok(false)
     }
 
-    /// Visits all files once, where nothing is to be done that a move could get past.
+    /// Visits all files, or those below some paths, once, where nothing is to be done that a move could get past.
     ///
     /// # Errors
     /// When the root can't be read.
-    pub(super) fn once(&self) -> Result<bool, VolumeError> {
-        self.volume.walk_parallel(self.threads, &|met| {
+    pub(super) fn once(&self, paths: &[Vec<u8>]) -> Result<bool, VolumeError> {
+        self.walk(paths, &|met| {
             self.meet(met);
             Ok(())
         })?;

@@ -4,8 +4,10 @@ mod everywhere;
 pub mod fsck;
 pub mod reencrypt;
 pub mod rewrap;
+mod select;
 
 pub use everywhere::Failed;
+pub use select::Exclude;
 
 /// Is told how far a walk is. Called from the threads that walk; must be quick.
 pub trait Progress: Send + Sync {

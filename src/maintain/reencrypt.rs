@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use super::{Exclude, Progress};
 use crate::backing::Backing;
 use crate::volume::{Reencrypted, Renewed, RunLog, Visit, Volume, VolumeError};
 
@@ -21,6 +21,8 @@ use crate::volume::{Reencrypted, Renewed, RunLog, Visit, Volume, VolumeError};
 pub struct ReencryptOptions {
     /// Only what is at these paths of the volume, and below; everything when there is none.
     pub paths: Vec<Vec<u8>>,
+    /// But not these.
+    pub exclude: Exclude,
     /// Go on with the run that was stopped: what it finished is left alone.
     pub resume: bool,
     /// How many threads work, each on a file of its own.
@@ -34,6 +36,7 @@ impl Default for ReencryptOptions {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
+            exclude: Exclude::default(),
             resume: false,
             threads: 1,
             max_rate: None,
@@ -66,6 +69,7 @@ pub struct ReencryptReport {
 
 struct Run<'a, B: Backing> {
     volume: &'a Volume<B>,
+    exclude: &'a Exclude,
     progress: &'a dyn Progress,
     pace: Option<Pace>,
     log: RunLog<'a, B>,
@@ -94,6 +98,7 @@ pub fn run<B: Backing>(
 ) -> Result<ReencryptReport, VolumeError> {
     let run = Run {
         volume,
+        exclude: &options.exclude,
         progress,
         pace: options.max_rate.map(Pace::new),
         log: volume.reencrypt_log(options.resume)?,
@@ -105,7 +110,7 @@ pub fn run<B: Backing>(
         progress.expected(volume.count_files()?);
     }
     let everywhere = Everywhere::new(volume, options.threads.max(1), progress, &run);
-    let settled = everywhere.run(&options.paths)?;
+    let settled = everywhere.run(&options.paths, !options.exclude.is_empty())?;
     let Run { found, log, .. } = run;
     let mut report = found.into_inner().report;
     volume.settle_ctimes();
@@ -119,7 +124,7 @@ pub fn run<B: Backing>(
 
 impl<B: Backing> EachFile<B> for Run<'_, B> {
     fn file(&self, entry: &Visit<'_, B>, _again: bool) -> Result<(), VolumeError> {
-        if !self.found.lock().begun.insert(entry.stat.ino) {
+        if self.exclude.matches(entry.path) || !self.found.lock().begun.insert(entry.stat.ino) {
             return Ok(());
         }
         let goes_on = |bytes| self.goes_on(bytes);

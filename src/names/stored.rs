@@ -140,6 +140,27 @@ pub enum Class {
     Reserved,
 }
 
+impl Class {
+    /// What an entry below is, where names are stored in this way. Needs no key.
+    pub fn of(mode: NameMode, stored: &[u8]) -> Self {
+        if matches!(stored, b"." | b"..") {
+            return Self::Reserved;
+        }
+        if !stored.starts_with(OURS) {
+            return Self::Entry;
+        }
+        let long = stored
+            .strip_prefix(LONG)
+            .filter(|hash| hash.len() == HASH_LEN && is_base64url(hash))
+            .and_then(|hash| EntryString::of([SIDECAR, hash]));
+        match (mode, long) {
+            (NameMode::Encrypted, Some(sidecar)) => Self::Long { sidecar },
+            (NameMode::Plain, _) if stored.starts_with(USERS) => Self::Entry,
+            _ => Self::Reserved,
+        }
+    }
+}
+
 /// Refuses what can't be the name of an entry.
 fn check(name: &[u8]) -> Result<(), NameError> {
     if name.len() > MAX_NAME {
@@ -199,21 +220,7 @@ impl Names {
 
     /// What an entry below is.
     pub fn classify(&self, stored: &[u8]) -> Class {
-        if matches!(stored, b"." | b"..") {
-            return Class::Reserved;
-        }
-        if !stored.starts_with(OURS) {
-            return Class::Entry;
-        }
-        let long = stored
-            .strip_prefix(LONG)
-            .filter(|hash| hash.len() == HASH_LEN && is_base64url(hash))
-            .and_then(|hash| EntryString::of([SIDECAR, hash]));
-        match (self.mode, long) {
-            (NameMode::Encrypted, Some(sidecar)) => Class::Long { sidecar },
-            (NameMode::Plain, _) if stored.starts_with(USERS) => Class::Entry,
-            _ => Class::Reserved,
-        }
+        Class::of(self.mode, stored)
     }
 
     /// The name of a [`Class::Entry`].

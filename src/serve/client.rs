@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -350,6 +350,30 @@ impl VolumeKeys for Remote {
 
     fn current_material(&self, key: &KeyId) -> Result<MaterialId> {
         member(&self.describe(&key.to_string())?, "CurrentKeyMaterialId")?.parse()
+    }
+
+    fn material_age(&self, key: &KeyId) -> Result<Duration> {
+        let seconds = |value: &Value| value.as_f64();
+        let described = self.describe(&key.to_string())?;
+        let mut since = seconds(&described["CreationDate"]).unwrap_or(0.0);
+        let mut parameters = json!({"KeyId": key.to_string()});
+        loop {
+            let nobody = Requester::default();
+            let body = self
+                .keys
+                .call("ListKeyRotations", None, nobody, &parameters)?;
+            let listed = json_of(&body)?;
+            for entry in listed["Rotations"].as_array().into_iter().flatten() {
+                since = since.max(seconds(&entry["RotationDate"]).unwrap_or(0.0));
+            }
+            match listed["NextMarker"].as_str() {
+                Some(marker) => parameters["Marker"] = marker.into(),
+                None => break,
+            }
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let since = Duration::try_from_secs_f64(since).unwrap_or_default();
+        Ok(now.saturating_sub(since))
     }
 
     fn resolve(&self, key: &KeyRef) -> Result<KeyId> {

@@ -42,6 +42,22 @@ pub enum VolumeError {
     /// The key manager refused or failed.
     #[error(transparent)]
     Key(#[from] KmsError),
+    /// Neither the volume's own CMK nor its recovery CMK opens.
+    #[error("{main}; by the recovery key: {recovery}")]
+    Keys {
+        /// What the key manager says of the volume's own.
+        main: KmsError,
+        /// What it says of the recovery CMK.
+        recovery: Box<KmsError>,
+    },
+    /// The volume's recovery CMK can't be used.
+    #[error(
+        "the volume's recovery key: {0} (`envelopefs rewrap --remove-recovery-key` does without it)"
+    )]
+    RecoveryKey(KmsError),
+    /// What was asked for makes no sense for this volume: why.
+    #[error("{0}")]
+    Refused(String),
     /// The volume, or the handle, is for reading only.
     #[error("read-only")]
     ReadOnly,
@@ -135,6 +151,27 @@ impl VolumeError {
         Self::Damaged {
             what: what.into(),
             why: why.to_string(),
+        }
+    }
+
+    /// This error of the volume's own CMK, and the one of the recovery CMK, which was tried next.
+    pub(super) fn and_then_by_recovery(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Key(main), Self::Key(recovery)) => Self::Keys {
+                main,
+                recovery: Box::new(recovery),
+            },
+            (first, _) => first,
+        }
+    }
+
+    /// Whether a key can't be used, which is the user's to mend, and no damage.
+    pub(super) fn is_of_key(&self) -> bool {
+        match self {
+            Self::Key(error) | Self::RecoveryKey(error) | Self::Keys { main: error, .. } => {
+                !matches!(error, KmsError::InvalidCiphertext)
+            }
+            _ => false,
         }
     }
 

@@ -11,9 +11,8 @@ use crate::backing::Backing;
 use crate::content::{EntryPage, GroupIndex, Layout};
 use crate::format::{
     ENTRIES_AT, FileId, HEADER_LEN, INLINE_MAX, PAGE, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, STATE_AT,
-    STATIC_LEN, Slot, State, StateFlags, StaticPart, Suite, WrappedKey,
+    STATIC_LEN, Slot, State, StateFlags, StaticPart, Suite,
 };
-use crate::kms::KmsError;
 
 /// Up to this size a file is fetched whole when it is opened: most are then read whole.
 const SMALL: u64 = 256 * 1024;
@@ -177,12 +176,11 @@ impl<B: Backing> Volume<B> {
     ) -> Result<Unwrapped> {
         let mut failure = None;
         for (at, slot) in slots(page) {
-            let wrapped: Vec<&WrappedKey> = slot.current().collect();
-            match self.keys.unwrap(&static_part.file_id, &wrapped) {
+            match self.keys.unwrap(&static_part.file_id, slot.current()) {
                 Ok(mut unwrapped) if self.is_authentic(page, at, static_part, &unwrapped) => {
-                    let previous: Vec<&WrappedKey> = slot.previous().collect();
-                    if !previous.is_empty() {
-                        let previous = self.keys.unwrap(&static_part.file_id, &previous)?;
+                    if slot.previous().next().is_some() {
+                        let previous = slot.previous();
+                        let previous = self.keys.unwrap(&static_part.file_id, previous)?;
                         unwrapped.set_previous(&previous);
                     }
                     return Ok(unwrapped);
@@ -193,9 +191,7 @@ impl<B: Backing> Volume<B> {
         }
         // A key that can't be used is the user's to mend; anything else is damage.
         Err(match failure {
-            Some(VolumeError::Key(error)) if !matches!(error, KmsError::InvalidCiphertext) => {
-                VolumeError::Key(error)
-            }
+            Some(error) if error.is_of_key() => error,
             _ => VolumeError::damaged(what(), "no envelope slot of its header is authentic"),
         })
     }
@@ -228,10 +224,10 @@ impl<B: Backing> Volume<B> {
             suite: Suite::Aes256GcmHkdfSha256,
             file_id,
         };
-        let (unwrapped, wrapped) = self.keys.generate(&self.volume_key_id(), &file_id, 0)?;
+        let (unwrapped, keys) = self.keys.generate(&self.cmks(), &file_id, 0)?;
         let slot = Slot {
             generation: 1,
-            keys: vec![wrapped],
+            keys,
         };
         let static_bytes = static_part.encode();
         let slot_bytes = slot

@@ -1,9 +1,12 @@
-//! The data keys of files: made, unwrapped, cached, and cut off when the CMK is.
+//! The data keys of files: made, unwrapped, cached, and cut off when their CMKs are.
+//!
+//! A data key is wrapped under the volume's CMK, and once more under its recovery CMK where it has
+//! one. Whichever can be used opens the file, the volume's own first.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,7 +15,7 @@ use super::error::{Result, VolumeError};
 use super::types::Caller;
 use crate::content::{FileKeys, KeyRing};
 use crate::format::blob::BlobHeader;
-use crate::format::{FileId, KeyRole, VolumeId, WrappedKey};
+use crate::format::{FileId, KeyRole, Slot, VolumeId, WrappedKey};
 use crate::kms::{EncryptionContext, KeyId, KmsError, Requester, VolumeKeys, volume_context};
 use crate::secret::Key256;
 
@@ -45,28 +48,85 @@ impl Drop for OnBehalf {
     }
 }
 
+/// The CMKs of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cmks {
+    /// Its own: new data keys come from it.
+    pub main: KeyId,
+    /// The one under which everything is wrapped a second time, if there is one.
+    pub recovery: Option<KeyId>,
+}
+
+impl Cmks {
+    /// All of them, in the order in which they are tried.
+    pub fn all(&self) -> impl Iterator<Item = KeyId> {
+        std::iter::once(self.main).chain(self.recovery)
+    }
+}
+
+/// What is known of a CMK's use.
+const UNASKED: u8 = 0;
+const OPEN: u8 = 1;
+const SHUT: u8 = 2;
+
 /// Whether a CMK may be used. Shared by all open files under it.
-pub(super) struct Gate {
+struct Gate {
     key: KeyId,
-    open: AtomicBool,
+    state: AtomicU8,
 }
 
 impl Gate {
-    /// The CMK.
-    pub(super) fn key(&self) -> &KeyId {
-        &self.key
+    fn is_open(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == OPEN
+    }
+
+    /// The CMK was used just now.
+    fn used(&self) {
+        // One that was shut says so when it opens again.
+        let (was, is) = (UNASKED, OPEN);
+        let _ = self
+            .state
+            .compare_exchange(was, is, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Lets an operation on an open file pass.
-    pub(super) fn check(&self, keys: &DataKeys) -> Result<()> {
-        if self.open.load(Ordering::Relaxed) {
+    fn check(&self, keys: &DataKeys) -> Result<()> {
+        if self.is_open() {
             return Ok(());
         }
-        // Closed when last looked: the key manager says why, or that it is open again.
+        // Not open when last looked: the key manager says why, or that it is open now.
         keys.check_usable(&self.key)?;
-        self.open.store(true, Ordering::Relaxed);
+        self.state.store(OPEN, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// One wrapping of a data key.
+#[derive(Clone)]
+struct Wrapping {
+    gate: Arc<Gate>,
+    blob: Arc<[u8]>,
+}
+
+/// The first of some ways that works; with none, the errors of the first two, which are those of the
+/// volume's own CMK and of its recovery CMK.
+pub(super) fn first_that_works<T, W>(
+    ways: impl IntoIterator<Item = W>,
+    mut attempt: impl FnMut(W) -> Result<T>,
+) -> Result<T> {
+    let mut refused: Option<VolumeError> = None;
+    for way in ways {
+        match attempt(way) {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                refused = Some(match refused {
+                    None => error,
+                    Some(first) => first.and_then_by_recovery(error),
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| VolumeError::damaged("a header", "no wrapped key")))
 }
 
 struct Cached {
@@ -92,47 +152,48 @@ pub(super) struct DataKeys {
 #[derive(Clone)]
 pub(super) struct Unwrapped {
     pub(super) keys: KeyRing,
-    pub(super) gate: Arc<Gate>,
-    /// That of the previous data key, while there is one.
-    previous_gate: Option<Arc<Gate>>,
-    /// The wrapped key that they came from.
-    pub(super) blob: Arc<[u8]>,
-    /// The user for whom.
-    uid: Option<u32>,
+    /// All wrappings of the current data key.
+    wrappings: Arc<[Wrapping]>,
+    /// Those of the previous data key, while there is one.
+    previous: Option<Arc<[Wrapping]>>,
+    /// The CMK that unwrapped the data key, and the user for whom.
+    by: (KeyId, Option<u32>),
 }
 
 impl Unwrapped {
-    /// Lets an operation on an open file pass, when the CMKs of its data keys can be used.
+    /// Lets an operation on an open file pass, when its data keys can be unwrapped now.
     pub(super) fn check(&self, keys: &DataKeys) -> Result<()> {
-        self.gate.check(keys)?;
-        match &self.previous_gate {
-            Some(gate) => gate.check(keys),
-            None => Ok(()),
+        for wrappings in std::iter::once(&self.wrappings).chain(&self.previous) {
+            if !wrappings.first().is_some_and(|first| first.gate.is_open()) {
+                first_that_works(wrappings.iter(), |wrapping| wrapping.gate.check(keys))?;
+            }
         }
+        Ok(())
     }
 
     /// Takes in a data key that still opens blocks.
     pub(super) fn set_previous(&mut self, previous: &Self) {
         let keys = Arc::clone(previous.keys.current());
         self.keys.set_previous(Some(keys));
-        self.previous_gate = Some(Arc::clone(&previous.gate));
+        self.previous = Some(Arc::clone(&previous.wrappings));
     }
 
     /// Lets go of the data key that opened blocks until now.
     pub(super) fn drop_previous(&mut self) {
         self.keys.set_previous(None);
-        self.previous_gate = None;
+        self.previous = None;
     }
 
-    /// All data keys were wrapped anew under the CMK of `gate`; the current one in `blob`.
-    pub(super) fn rewrapped(&mut self, gate: Arc<Gate>, blob: Option<&[u8]>) {
-        if self.previous_gate.is_some() {
-            self.previous_gate = Some(Arc::clone(&gate));
+    /// All data keys were wrapped anew, as `slot` has them.
+    pub(super) fn rewrapped(&mut self, keys: &DataKeys, slot: &Slot) -> Result<()> {
+        self.wrappings = keys.wrappings(slot.current())?;
+        if self.previous.is_some() {
+            self.previous = Some(keys.wrappings(slot.previous())?);
         }
-        self.gate = gate;
-        if let Some(blob) = blob {
-            self.blob = blob.into();
+        if let Some(first) = self.wrappings.first() {
+            self.by.0 = first.gate.key;
         }
+        Ok(())
     }
 }
 
@@ -166,95 +227,141 @@ impl DataKeys {
     }
 
     /// The gate of a CMK, shared by all who have files open under it.
-    pub(super) fn gate(&self, key: &KeyId) -> Arc<Gate> {
+    fn gate(&self, key: &KeyId) -> Arc<Gate> {
         let mut gates = self.gates.lock();
         let gate = gates.entry(*key).or_insert_with(|| {
             Arc::new(Gate {
                 key: *key,
-                open: AtomicBool::new(true),
+                state: AtomicU8::new(UNASKED),
             })
         });
         Arc::clone(gate)
     }
 
-    /// Makes a data key for a file, under the CMK `key`; `generation` is its number in block entries.
+    fn wrappings<'k>(
+        &self,
+        wrapped: impl Iterator<Item = &'k WrappedKey>,
+    ) -> Result<Arc<[Wrapping]>> {
+        let wrapping = |wrapped: &WrappedKey| {
+            Ok(Wrapping {
+                gate: self.gate(&key_of(&wrapped.blob)?),
+                blob: wrapped.blob.as_slice().into(),
+            })
+        };
+        wrapped.map(wrapping).collect()
+    }
+
+    /// Makes a data key for a file, wrapped under the CMKs of the volume; `generation` is its number
+    /// in block entries.
+    ///
+    /// While the volume's own CMK can't be used, the recovery CMK alone: a rewrap adds what is
+    /// missing.
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`]; [`VolumeError::RecoveryKey`] when the recovery CMK alone refuses, since
+    /// the file could not be recovered.
     pub(super) fn generate(
         &self,
-        key: &KeyId,
+        cmks: &Cmks,
         file: &FileId,
         generation: u8,
-    ) -> Result<(Unwrapped, WrappedKey)> {
+    ) -> Result<(Unwrapped, Vec<WrappedKey>)> {
         let requester = REQUESTER.get();
-        let made = self.source.generate(requester, key, &self.context(file))?;
+        let context = self.context(file);
+        let mut by = cmks.main;
+        let made = first_that_works(cmks.all(), |key| {
+            by = key;
+            Ok(self.source.generate(requester, &key, &context)?)
+        })?;
         let keys = FileKeys::derive(&made.plaintext, &self.volume, file, generation);
-        let wrapped = WrappedKey {
+        let mut wrapped = vec![WrappedKey {
             key_generation: generation,
             role: KeyRole::Current,
             blob: made.blob,
+        }];
+        if let Some(recovery) = cmks.recovery.filter(|recovery| *recovery != by) {
+            let blob = self
+                .source
+                .re_encrypt(&wrapped[0].blob, &context, &recovery)
+                .map_err(VolumeError::RecoveryKey)?;
+            wrapped.push(WrappedKey {
+                blob,
+                ..wrapped[0].clone()
+            });
+        }
+        let wrappings = self.wrappings(wrapped.iter())?;
+        for wrapping in &*wrappings {
+            wrapping.gate.used();
+        }
+        let unwrapped = Unwrapped {
+            keys: KeyRing::new(Arc::new(keys)),
+            wrappings,
+            previous: None,
+            by: (by, requester.uid),
         };
-        Ok((
-            Unwrapped {
-                keys: KeyRing::new(Arc::new(keys)),
-                gate: self.gate(key),
-                previous_gate: None,
-                blob: wrapped.blob.as_slice().into(),
-                uid: requester.uid,
-            },
-            wrapped,
-        ))
+        Ok((unwrapped, wrapped))
     }
 
     /// Unwraps the data key of a file: the first of its wrapped keys that the key manager opens.
     /// The key manager is asked whether the CMK is usable even when the data key is cached.
-    pub(super) fn unwrap(&self, file: &FileId, wrapped: &[&WrappedKey]) -> Result<Unwrapped> {
-        let mut refused = None;
-        for wrapped in wrapped {
-            match self.unwrap_one(file, wrapped) {
-                Ok(unwrapped) => return Ok(unwrapped),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        Err(refused.unwrap_or_else(|| VolumeError::damaged("a file header", "no wrapped key")))
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`], or [`VolumeError::Keys`] when two CMKs refused.
+    pub(super) fn unwrap<'k>(
+        &self,
+        file: &FileId,
+        wrapped: impl Iterator<Item = &'k WrappedKey> + Clone,
+    ) -> Result<Unwrapped> {
+        let wrappings = self.wrappings(wrapped.clone())?;
+        let ways = wrapped.zip(&*wrappings);
+        let (keys, by) = first_that_works(ways, |(wrapped, wrapping)| {
+            let keys = self.unwrap_one(file, wrapped, wrapping)?;
+            wrapping.gate.used();
+            Ok((keys, wrapping.gate.key))
+        })?;
+        Ok(Unwrapped {
+            keys: KeyRing::new(keys),
+            wrappings: Arc::clone(&wrappings),
+            previous: None,
+            by: (by, REQUESTER.get().uid),
+        })
     }
 
-    fn unwrap_one(&self, file: &FileId, wrapped: &WrappedKey) -> Result<Unwrapped> {
-        let header = BlobHeader::parse(&wrapped.blob)
-            .map_err(|error| VolumeError::damaged("a wrapped data key", error))?;
-        let key = KeyId::new(header.key_id, header.multi_region);
-        let blob: Arc<[u8]> = wrapped.blob.as_slice().into();
-        let unwrapped = |keys| Unwrapped {
-            keys: KeyRing::new(keys),
-            gate: self.gate(&key),
-            previous_gate: None,
-            blob: Arc::clone(&blob),
-            uid: REQUESTER.get().uid,
-        };
-        if let Some(keys) = self.cached(file, &blob) {
-            self.check_usable(&key)?;
-            return Ok(unwrapped(keys));
+    fn unwrap_one(
+        &self,
+        file: &FileId,
+        wrapped: &WrappedKey,
+        wrapping: &Wrapping,
+    ) -> Result<Arc<FileKeys>> {
+        if let Some(keys) = self.cached(file, &wrapping.blob) {
+            self.check_usable(&wrapping.gate.key)?;
+            return Ok(keys);
         }
-        let data_key = self.decrypt(file, &blob)?;
+        let data_key = self.decrypt(file, &wrapping.blob)?;
         let keys = FileKeys::derive(&data_key, &self.volume, file, wrapped.key_generation);
         let keys = Arc::new(keys);
-        self.keep(*file, Arc::clone(&blob), Arc::clone(&keys));
-        Ok(unwrapped(keys))
+        self.keep(*file, Arc::clone(&wrapping.blob), Arc::clone(&keys));
+        Ok(keys)
     }
 
-    /// One more open of a file whose keys are here: asks the key manager whether the CMK is usable,
-    /// and has it unwrap the data key once more for a user for whom it has not.
+    /// One more open of a file whose keys are here: asks the key manager whether a CMK of it is
+    /// usable, and has it unwrap the data key once more for a user for whom it has not.
     pub(super) fn open_again(&self, file: &FileId, unwrapped: &Unwrapped) -> Result<()> {
-        self.check_usable(unwrapped.gate.key())?;
         let uid = REQUESTER.get().uid;
-        if uid.is_none() || uid == unwrapped.uid || self.cached(file, &unwrapped.blob).is_some() {
-            return Ok(());
-        }
-        self.decrypt(file, &unwrapped.blob)?;
-        self.keep(
-            *file,
-            Arc::clone(&unwrapped.blob),
-            Arc::clone(unwrapped.keys.current()),
-        );
-        Ok(())
+        first_that_works(unwrapped.wrappings.iter(), |wrapping| {
+            let key = wrapping.gate.key;
+            self.check_usable(&key)?;
+            if uid.is_none()
+                || unwrapped.by == (key, uid)
+                || self.cached(file, &wrapping.blob).is_some()
+            {
+                return Ok(());
+            }
+            self.decrypt(file, &wrapping.blob)?;
+            let keys = Arc::clone(unwrapped.keys.current());
+            self.keep(*file, Arc::clone(&wrapping.blob), keys);
+            Ok(())
+        })
     }
 
     fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
@@ -263,10 +370,13 @@ impl DataKeys {
             .decrypt(REQUESTER.get(), blob, &self.context(file))?)
     }
 
-    /// Wraps the data key of `blob` anew, under the current material of `to`.
-    pub(super) fn rewrap(&self, file: &FileId, blob: &[u8], to: &KeyId) -> Result<Vec<u8>> {
-        let context = self.context(file);
-        Ok(self.source.re_encrypt(blob, &context, to)?)
+    /// The wrappings of a file's data key under the current material of all of `to`; `blobs` are
+    /// those that there are.
+    ///
+    /// # Errors
+    /// As [`wrapped_under`].
+    pub(super) fn rewrap(&self, file: &FileId, blobs: &[&[u8]], to: &Cmks) -> Result<Vec<Vec<u8>>> {
+        wrapped_under(&*self.source, &self.context(file), blobs, to)
     }
 
     fn cached(&self, file: &FileId, blob: &Arc<[u8]>) -> Option<Arc<FileKeys>> {
@@ -300,11 +410,13 @@ impl DataKeys {
         );
     }
 
-    /// Drops the cached data keys of a file but for the one that `current` wraps.
-    pub(super) fn forget_others(&self, file: &FileId, current: &[u8]) {
+    /// Drops the cached data keys of a file but for the current one.
+    pub(super) fn forget_others(&self, file: &FileId, current: &Unwrapped) {
+        let is_current =
+            |blob: &Arc<[u8]>| current.wrappings.iter().any(|known| known.blob == *blob);
         self.cache
             .lock()
-            .retain(|(cached, blob, _), _| cached != file || **blob == *current);
+            .retain(|(cached, blob, _), _| cached != file || is_current(blob));
     }
 
     /// Looks after the CMKs in use: shuts the gate of each that can't be used any more, opens it
@@ -321,14 +433,17 @@ impl DataKeys {
         let mut shut = false;
         for gate in gates {
             let usable = self.check_usable(&gate.key);
-            let before = gate.open.swap(usable.is_ok(), Ordering::Relaxed);
+            let now = if usable.is_ok() { OPEN } else { SHUT };
+            let before = gate.state.swap(now, Ordering::Relaxed);
             match usable {
-                Err(error) if before => {
+                Err(error) if before == OPEN => {
                     shut = true;
                     self.cache.lock().clear();
-                    tracing::warn!(key = %gate.key, %error, "open files are cut off from their key");
+                    tracing::warn!(key = %gate.key, %error, "open files are cut off from this key");
                 }
-                Ok(()) if !before => tracing::info!(key = %gate.key, "the key is usable again"),
+                Ok(()) if before == SHUT => {
+                    tracing::info!(key = %gate.key, "the key is usable again");
+                }
                 _ => {}
             }
         }
@@ -349,4 +464,58 @@ pub(super) fn is_current(source: &dyn VolumeKeys, blob: &[u8], key: &KeyId) -> R
         BlobHeader::parse(blob).map_err(|error| VolumeError::damaged("a wrapped key", error))?;
     Ok(KeyId::new(header.key_id, header.multi_region) == *key
         && source.current_material(key)?.prefix() == header.material)
+}
+
+/// Whether blobs of one key are what they should be: one under the current material of each CMK, the
+/// volume's own first, and no more.
+pub(super) fn are_current(source: &dyn VolumeKeys, blobs: &[&[u8]], to: &Cmks) -> Result<bool> {
+    let mut rest = blobs.iter();
+    for key in to.all() {
+        let Some(blob) = rest.next() else {
+            return Ok(false);
+        };
+        if !is_current(source, blob, &key)? {
+            return Ok(false);
+        }
+    }
+    Ok(rest.next().is_none())
+}
+
+/// The blobs of one key under the current material of each CMK, from those that there are: what is
+/// right already stays as it is.
+///
+/// # Errors
+/// [`VolumeError::Key`] when the key manager opens none of `blobs`, or refuses the volume's own CMK;
+/// [`VolumeError::RecoveryKey`] when it refuses the recovery CMK.
+pub(super) fn wrapped_under(
+    source: &dyn VolumeKeys,
+    context: &EncryptionContext,
+    blobs: &[&[u8]],
+    to: &Cmks,
+) -> Result<Vec<Vec<u8>>> {
+    let under = |key: KeyId| {
+        let mut ways: Vec<(bool, &[u8])> = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            if is_current(source, blob, &key)? {
+                return Ok(blob.to_vec());
+            }
+            ways.push((key_of(blob)? != key, blob));
+        }
+        // Its own older wrapping first: the same CMK is needed in any case.
+        ways.sort_by_key(|(other, _)| *other);
+        first_that_works(
+            ways,
+            |(_, blob)| Ok(source.re_encrypt(blob, context, &key)?),
+        )
+    };
+    to.all()
+        .map(|key| {
+            under(key).map_err(|error| match error {
+                VolumeError::Key(error) if Some(key) == to.recovery => {
+                    VolumeError::RecoveryKey(error)
+                }
+                other => other,
+            })
+        })
+        .collect()
 }

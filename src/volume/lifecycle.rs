@@ -13,7 +13,7 @@ use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
 use super::journal::replay::{FileReplay, Found, Offers, Replays};
 use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
-use super::keys::{DataKeys, is_current, key_of};
+use super::keys::{Cmks, DataKeys, are_current, first_that_works, key_of, wrapped_under};
 use super::nodes::Nodes;
 use super::open_file::{OpenFile, OpenFiles};
 use super::record_io::{CONTROL_DIR, Control, Holder, TARGETS};
@@ -27,7 +27,7 @@ use crate::format::{
     FEATURE_JOURNAL, FileId, Mark, NameEncoding, STATIC_LEN, StaticPart, VolumeId, VolumeRecord,
     VolumeSecrets,
 };
-use crate::kms::{KeyId, KeySource, Kms, KmsError, Requester, VolumeKeys, volume_context};
+use crate::kms::{KeyId, KeySource, Kms, Requester, VolumeKeys, volume_context};
 use crate::names::{DirId, NameMode, Names};
 use crate::secret::Key256;
 
@@ -162,7 +162,7 @@ impl<B: Backing> Volume<B> {
             VolumeError::NotFound => VolumeError::NoVolume("the directory".into()),
             other => other,
         })?;
-        let (record, secrets, volume_key, keys) = unlock(&control, &source)?;
+        let (record, secrets, cmks, keys) = unlock(&control, &source)?;
         let lock = if options.read_only && !options.exclusive {
             None
         } else {
@@ -176,10 +176,7 @@ impl<B: Backing> Volume<B> {
             let begun = begin(&control, (&record, &secrets), &left, epoch, &options)?;
             journal = begun;
         }
-        let mode = match record.names {
-            NameEncoding::Encrypted => NameMode::Encrypted,
-            NameEncoding::Plain => NameMode::Plain,
-        };
+        let mode = name_mode(record.names);
         drop(control);
         let backing = Arc::new(backing);
         let files = Arc::new(OpenFiles::default());
@@ -213,7 +210,7 @@ impl<B: Backing> Volume<B> {
             generation: AtomicU64::new(record.generation),
             record,
             secrets,
-            current_cmk: Mutex::new(volume_key),
+            cmks: Mutex::new(cmks),
             nodes: Nodes::default(),
             dirs: Dirs::new(most_dirs()),
             files,
@@ -251,12 +248,19 @@ impl<B: Backing> Volume<B> {
         self.keys.source()
     }
 
-    /// Whether the volume may use its CMK now.
+    /// Whether all of these CMKs can be used by the volume now.
     ///
     /// # Errors
-    /// What the key manager says.
-    pub fn check_key(&self) -> std::result::Result<(), KmsError> {
-        self.keys.check_usable(&self.volume_key_id())
+    /// [`VolumeError::Key`] for the volume's own, [`VolumeError::RecoveryKey`] for the other.
+    pub fn check_cmks(&self, cmks: &Cmks) -> Result<()> {
+        self.keys.check_usable(&cmks.main)?;
+        match &cmks.recovery {
+            Some(key) => self
+                .keys
+                .check_usable(key)
+                .map_err(VolumeError::RecoveryKey),
+            None => Ok(()),
+        }
     }
 
     /// Sets who is told when open files are cut off from their key.
@@ -347,9 +351,23 @@ impl<B: Backing> Volume<B> {
             .and_then(|head| self.replays.get(&head.file_id).cloned()))
     }
 
+    /// Whether the volume key is wrapped as `to` wants it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`] when there is no such key; what the cipher directory says.
+    pub fn is_volume_key_current(&self, to: &Cmks) -> Result<bool> {
+        let record = Self::peek(&self.backing)?;
+        let blobs: Vec<&[u8]> = record.volume_keys.iter().map(Vec::as_slice).collect();
+        are_current(self.keys.source(), &blobs, to)
+    }
+
     /// Wraps the volume key anew, under the current material of `to`, when it isn't already. True
     /// when it was. New files get their keys from `to` from then on.
-    pub fn rewrap_volume_key(&self, to: &KeyId) -> Result<bool> {
+    ///
+    /// # Errors
+    /// [`VolumeError::Key`], [`VolumeError::RecoveryKey`], what the cipher directory says. Then nothing
+    /// has changed, or it is changed when the volume is opened again.
+    pub fn rewrap_volume_key(&self, to: &Cmks) -> Result<bool> {
         self.check_writable()?;
         let control = Control::open(&*self.backing, &self.root.dir)?;
         // Only what this volume's own key authenticates is sealed anew.
@@ -361,20 +379,16 @@ impl<B: Backing> Volume<B> {
         let Some((_, mut record)) = records.into_iter().find(authentic) else {
             return Err(VolumeError::NoVolume("the directory".into()));
         };
-        let context = volume_context(&record.volume_id);
         let source = self.keys.source();
-        let mut changed = false;
-        for blob in &mut record.volume_keys {
-            if !is_current(source, blob, to)? {
-                *blob = source.re_encrypt(blob, &context, to)?;
-                changed = true;
-            }
-        }
+        let blobs: Vec<&[u8]> = record.volume_keys.iter().map(Vec::as_slice).collect();
+        let changed = !are_current(source, &blobs, to)?;
         if changed {
+            let context = volume_context(&record.volume_id);
+            record.volume_keys = wrapped_under(source, &context, &blobs, to)?;
             record.generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
             control.write_record(&record, &self.secrets)?;
         }
-        *self.current_cmk.lock() = *to;
+        *self.cmks.lock() = *to;
         Ok(changed)
     }
 
@@ -405,6 +419,14 @@ impl<B: Backing> Volume<B> {
             .next()
             .map(|(_, record)| record)
             .ok_or_else(|| VolumeError::NoVolume("the directory".into()))
+    }
+}
+
+/// How names are stored, as the `names` room has it.
+pub(super) fn name_mode(names: NameEncoding) -> NameMode {
+    match names {
+        NameEncoding::Encrypted => NameMode::Encrypted,
+        NameEncoding::Plain => NameMode::Plain,
     }
 }
 
@@ -529,29 +551,52 @@ fn begin<B: Backing>(
 fn unlock<B: Backing, S: KeySource + ?Sized>(
     control: &Control<'_, B>,
     source: &Arc<S>,
-) -> Result<(VolumeRecord, VolumeSecrets, KeyId, Arc<dyn VolumeKeys>)> {
+) -> Result<(VolumeRecord, VolumeSecrets, Cmks, Arc<dyn VolumeKeys>)> {
     let mut failure = None;
     for (bytes, record) in control.records()? {
         let context = volume_context(&record.volume_id);
         let keys = Arc::clone(source).for_volume(&record.volume_id);
-        for blob in &record.volume_keys {
-            let key: Key256 = match keys.decrypt(Requester::default(), blob, &context) {
-                Ok(key) => key,
-                Err(error) => {
-                    failure = failure.or(Some(VolumeError::Key(error)));
-                    continue;
-                }
-            };
+        let mut refused = None;
+        let secrets = first_that_works(&record.volume_keys, |blob| {
+            let unwrapped = keys.decrypt(Requester::default(), blob, &context);
+            let key: Key256 = unwrapped.inspect_err(|error| {
+                refused.get_or_insert_with(|| error.to_string());
+            })?;
             let secrets = VolumeSecrets::derive(&key, &record.volume_id);
             if VolumeRecord::authentic(&bytes, &secrets.record) {
-                let key = key_of(blob)?;
-                return Ok((record, secrets, key, keys));
+                return Ok(secrets);
             }
             let error = crate::format::FormatError::Unauthentic;
-            failure = failure.or(Some(VolumeError::record(Some(record.volume_id), error)));
+            Err(VolumeError::record(Some(record.volume_id), error))
+        });
+        match secrets {
+            Ok(secrets) => {
+                let cmks = cmks_of(&record)?;
+                if let Some(why) = refused {
+                    tracing::warn!(
+                        volume = %record.volume_id, key = %cmks.main, why,
+                        "opened by its recovery key, since its own can't be used; new files are under \
+                         the recovery key alone until a rewrap"
+                    );
+                }
+                return Ok((record, secrets, cmks, keys));
+            }
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
     Err(failure.unwrap_or_else(|| VolumeError::NoVolume("the directory".into())))
+}
+
+/// The CMKs that a volume record names.
+fn cmks_of(record: &VolumeRecord) -> Result<Cmks> {
+    let mut keys = record.volume_keys.iter().map(|blob| key_of(blob));
+    let malformed = || crate::format::FormatError::Malformed("no volume key in the volume record");
+    Ok(Cmks {
+        main: keys
+            .next()
+            .ok_or_else(|| VolumeError::record(Some(record.volume_id), malformed()))??,
+        recovery: keys.next().transpose()?,
+    })
 }
 
 impl<B: Backing> Drop for Volume<B> {

@@ -11,6 +11,7 @@
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
 mod attributes;
+mod census;
 mod ctimes;
 mod dirs;
 mod durable;
@@ -43,6 +44,7 @@ mod take_back;
 mod types;
 mod verify;
 mod walk;
+mod work;
 mod write;
 mod xattrs;
 
@@ -52,9 +54,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use census::{Census, Material};
 pub use error::{Result, VolumeError};
 pub use inspect::{Inspection, SlotInfo, WrappedKeyInfo, inspect};
 pub use journal::{JOURNAL_SIZE, JOURNAL_SIZE_LEAST, JournalMode};
+pub use keys::Cmks;
 pub use lifecycle::{CreateOptions, OpenOptions};
 pub use moves::{MoveWatch, Moved};
 pub use record_io::{CONTROL_DIR, Holder};
@@ -92,8 +96,8 @@ pub struct Volume<B: Backing> {
     device: u64,
     record: VolumeRecord,
     secrets: Arc<VolumeSecrets>,
-    /// The CMK of new files; changes when the volume moves to another.
-    current_cmk: Mutex<KeyId>,
+    /// The CMKs of new files; they change when the volume moves to another.
+    cmks: Mutex<Cmks>,
     names: Names,
     keys: keys::DataKeys,
     nodes: nodes::Nodes,
@@ -148,7 +152,12 @@ impl<B: Backing> Volume<B> {
 
     /// The CMK that new files' data keys are wrapped under.
     pub fn volume_key_id(&self) -> KeyId {
-        *self.current_cmk.lock()
+        self.cmks().main
+    }
+
+    /// The CMKs under which everything in the volume is to be wrapped.
+    pub fn cmks(&self) -> Cmks {
+        *self.cmks.lock()
     }
 
     /// The cipher directory.

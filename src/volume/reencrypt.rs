@@ -21,7 +21,6 @@ use std::time::Duration;
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::journal::Engine;
-use super::keys::key_of;
 use super::open_file::{Core, Head, OpenFile};
 use super::overwrite::Times;
 use super::rewrap::other_slot;
@@ -296,32 +295,17 @@ impl<B: Backing> Volume<B> {
         Ok(Some(renewal))
     }
 
-    /// A new data key, wrapped under the volume's CMK and those that can open the file beside it, and
-    /// the wrapped keys of a slot that has it as the current one.
+    /// A new data key, wrapped under the volume's CMKs, and the wrapped keys of a slot that has it as
+    /// the current one.
     fn new_keys(
         &self,
         slot: &Slot,
         renewal: &Renewal,
     ) -> Result<(super::keys::Unwrapped, Vec<WrappedKey>)> {
-        let cmk = self.volume_key_id();
         let number = renewal.old.wrapping_add(1);
-        let (unwrapped, wrapped) = self.keys.generate(&cmk, &renewal.id, number)?;
-        let mut keys = vec![wrapped];
-        for other in slot.current().skip(1) {
-            let other = key_of(&other.blob)?;
-            if other != cmk {
-                keys.push(WrappedKey {
-                    key_generation: number,
-                    role: KeyRole::Current,
-                    blob: self.keys.rewrap(&renewal.id, &keys[0].blob, &other)?,
-                });
-            }
-        }
+        let (unwrapped, mut keys) = self.keys.generate(&self.cmks(), &renewal.id, number)?;
+        // A slot takes two data keys under two CMKs each.
         let room = WRAPPED_KEYS_MAX.saturating_sub(keys.len());
-        if room == 0 {
-            let why = "re-encrypt of a file whose data key is wrapped under four CMKs";
-            return Err(VolumeError::NotSupported(why));
-        }
         keys.extend(slot.current().take(room).map(|key| WrappedKey {
             role: KeyRole::Previous,
             ..key.clone()
@@ -479,7 +463,7 @@ impl<B: Backing> Volume<B> {
         }
         self.backing.sync_file(file.file(), true)?;
         head.unwrapped.drop_previous();
-        self.keys.forget_others(&renewal.id, &head.unwrapped.blob);
+        self.keys.forget_others(&renewal.id, &head.unwrapped);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::header_io::slots;
-use super::keys::{is_current, key_of};
+use super::keys::{Cmks, are_current, key_of};
 use super::open_file::{Head, OpenFile};
 use crate::backing::{At, Backing, EntryName, OpenFile as How, SetTime, Stat};
 use crate::format::{
@@ -34,6 +34,34 @@ pub(super) fn other_slot(at: usize) -> usize {
     }
 }
 
+/// The wrapped keys of a cipher file's newest slot, unauthenticated; None for an empty file. `name` is
+/// for the error.
+pub(super) fn wrapped_keys_of<B: Backing>(
+    backing: &B,
+    file: &B::File,
+    name: &EntryName,
+) -> Result<Option<Vec<WrappedKey>>> {
+    let mut header = [0; HEADER_LEN];
+    let read = backing.read_at(file, &mut [IoSliceMut::new(&mut header)], 0)?;
+    if read == 0 {
+        return Ok(None);
+    }
+    StaticPart::parse(&header[..read])
+        .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
+    match slots(&header[..read]).into_iter().next() {
+        Some((_, slot)) => Ok(Some(slot.keys)),
+        None => Err(VolumeError::damaged(name.to_string(), "no envelope slot")),
+    }
+}
+
+/// The blobs of one of a file's data keys.
+fn blobs_of(keys: &[WrappedKey], role: KeyRole) -> Vec<&[u8]> {
+    keys.iter()
+        .filter(|key| key.role == role)
+        .map(|key| key.blob.as_slice())
+        .collect()
+}
+
 impl<B: Backing> Volume<B> {
     /// The wrapped keys of a cipher file's newest slot, as they stand there, unauthenticated: what
     /// a census counts. None for an empty file.
@@ -42,35 +70,24 @@ impl<B: Backing> Volume<B> {
     /// [`VolumeError::Damaged`] when there is no header.
     pub fn wrapped_keys(&self, dir: &B::Dir, name: &EntryName) -> Result<Option<Vec<WrappedKey>>> {
         let file = self.backing.open_file(dir, name, How::READ)?;
-        let mut header = [0; HEADER_LEN];
-        let read = self
-            .backing
-            .read_at(&file, &mut [IoSliceMut::new(&mut header)], 0)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        StaticPart::parse(&header[..read])
-            .map_err(|error| VolumeError::damaged(name.to_string(), error))?;
-        match slots(&header[..read]).into_iter().next() {
-            Some((_, slot)) => Ok(Some(slot.keys)),
-            None => Err(VolumeError::damaged(name.to_string(), "no envelope slot")),
-        }
+        wrapped_keys_of(&*self.backing, &file, name)
     }
 
-    /// Whether wrapped keys are all under the current material of `to`: no rewrap is needed.
+    /// Whether wrapped keys are what they should be: each data key under the current material of each
+    /// CMK of `to`, and of no other. No rewrap is needed then.
     ///
     /// # Errors
-    /// [`VolumeError::Key`] when there is no key `to`.
-    pub fn all_current(&self, keys: &[WrappedKey], to: &KeyId) -> Result<bool> {
-        for key in keys {
-            if key.role == KeyRole::Current && !is_current(self.keys.source(), &key.blob, to)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// [`VolumeError::Key`] when there is no such key.
+    pub fn all_current(&self, keys: &[WrappedKey], to: &Cmks) -> Result<bool> {
+        let right = |role| -> Result<bool> {
+            let blobs = blobs_of(keys, role);
+            let unused = blobs.is_empty() && role == KeyRole::Previous;
+            Ok(unused || are_current(self.keys.source(), &blobs, to)?)
+        };
+        Ok(right(KeyRole::Current)? && right(KeyRole::Previous)?)
     }
 
-    /// Wraps a file's data key anew under the current material of `to`, unless it is already.
+    /// Wraps a file's data key anew under the current material of all of `to`, unless it is already.
     ///
     /// Writes the slot that is not in use, so that a torn write leaves the other. The content, the
     /// size and mtime stay. Not durable by itself: whoever rewraps many files syncs once.
@@ -83,7 +100,7 @@ impl<B: Backing> Volume<B> {
         dir: &B::Dir,
         name: &EntryName,
         stat: &Stat,
-        to: &KeyId,
+        to: &Cmks,
     ) -> Result<Rewrapped> {
         self.check_writable()?;
         // By way of the table of open files: whoever opens it meanwhile shares its lock.
@@ -93,7 +110,7 @@ impl<B: Backing> Volume<B> {
         result
     }
 
-    fn rewrap_open(&self, file: &OpenFile<B>, to: &KeyId) -> Result<Rewrapped> {
+    fn rewrap_open(&self, file: &OpenFile<B>, to: &Cmks) -> Result<Rewrapped> {
         let mut core = file.core.write();
         let Some(head) = &mut core.head else {
             return Ok(Rewrapped::NoKey);
@@ -102,18 +119,90 @@ impl<B: Backing> Volume<B> {
         if self.all_current(&slot.keys, to)? {
             return Ok(Rewrapped::Already(slot.keys));
         }
-        let before = slot.keys.clone();
-        for key in &mut slot.keys {
-            if !is_current(self.keys.source(), &key.blob, to)? {
-                key.blob = self.keys.rewrap(&head.static_part.file_id, &key.blob, to)?;
-            }
+        let before = std::mem::take(&mut slot.keys);
+        for role in [KeyRole::Current, KeyRole::Previous] {
+            let Some(one) = before.iter().find(|key| key.role == role) else {
+                continue;
+            };
+            let blobs = blobs_of(&before, role);
+            let blobs = self.keys.rewrap(&head.static_part.file_id, &blobs, to)?;
+            slot.keys.extend(blobs.into_iter().map(|blob| WrappedKey {
+                blob,
+                ..one.clone()
+            }));
         }
         slot.generation = self.next_slot(file, slot.generation)?;
         let bytes = self.seal_slot(file, &slot, head.unwrapped.keys.header(), head)?;
         self.write_slot(file, other_slot(at), &bytes)?;
-        let blob = slot.current().next().map(|key| key.blob.as_slice());
-        head.unwrapped.rewrapped(self.keys.gate(to), blob);
+        head.unwrapped.rewrapped(&self.keys, &slot)?;
         Ok(Rewrapped::Done(before))
+    }
+
+    /// Overwrites a file's older envelope slot with what stands in the newer one, when a CMK is named
+    /// there that is none of `to`. True when it was.
+    ///
+    /// The newer slot must be durable.
+    ///
+    /// # Errors
+    /// As [`Volume::rewrap_file`]; [`VolumeError::Damaged`] when the newer slot needs a rewrap itself.
+    pub fn clear_old_slot(
+        &self,
+        dir: &B::Dir,
+        name: &EntryName,
+        stat: &Stat,
+        to: &Cmks,
+    ) -> Result<bool> {
+        self.check_writable()?;
+        let cipher = self.backing.open_file(dir, name, How::READ)?;
+        if self.foreign_slots(&cipher, to)?.is_empty() {
+            return Ok(false);
+        }
+        drop(cipher);
+        let file = self.acquire_at(dir, name, stat, true)?;
+        let result = self.clear_old_slot_of(&file, to);
+        self.done_with(&file);
+        result
+    }
+
+    fn clear_old_slot_of(&self, file: &OpenFile<B>, to: &Cmks) -> Result<bool> {
+        let core = file.core.write();
+        let Some(head) = &core.head else {
+            return Ok(false);
+        };
+        let (at, mut slot) = self.authentic_slot(file, head)?;
+        let foreign = self.foreign_slots(file.file(), to)?;
+        if foreign.contains(&at) {
+            let what = self.cipher_path(file.node);
+            return Err(VolumeError::damaged(
+                what,
+                "its newer slot was not rewrapped",
+            ));
+        }
+        if foreign.is_empty() {
+            return Ok(false);
+        }
+        slot.generation = self.next_slot(file, slot.generation)?;
+        let bytes = self.seal_slot(file, &slot, head.unwrapped.keys.header(), head)?;
+        self.write_slot(file, other_slot(at), &bytes)?;
+        Ok(true)
+    }
+
+    /// Where the slots stand that name another CMK than `to`, or that can't be read.
+    fn foreign_slots(&self, file: &B::File, to: &Cmks) -> Result<Vec<usize>> {
+        let mut header = [0; HEADER_LEN];
+        let bufs = &mut [IoSliceMut::new(&mut header)];
+        let read = self.backing.read_at(file, bufs, 0)?;
+        let is_ours =
+            |key: &WrappedKey| key_of(&key.blob).is_ok_and(|key| to.all().any(|cmk| cmk == key));
+        let is_foreign = |at: &usize| match Slot::parse(header[..read].get(*at..).unwrap_or(&[])) {
+            Ok(Some(slot)) => !slot.keys.iter().all(is_ours),
+            Ok(None) => false,
+            Err(_) => read == HEADER_LEN,
+        };
+        Ok([SLOT_A_AT, SLOT_B_AT]
+            .into_iter()
+            .filter(is_foreign)
+            .collect())
     }
 
     /// The slot that counts, and where it stands: of those that the holder of the data key wrote, the

@@ -47,6 +47,9 @@ pub struct VolumeStatus {
     pub volume_id: String,
     /// The CMK of new files.
     pub key_id: String,
+    /// The CMK under which everything is wrapped a second time, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_id: Option<String>,
     /// How names are stored.
     pub names: String,
     /// Whether it was opened for reading only.
@@ -79,6 +82,7 @@ impl<B: Backing> Volume<B> {
         VolumeStatus {
             volume_id: self.id().to_string(),
             key_id: self.volume_key_id().to_string(),
+            recovery_key_id: self.cmks().recovery.map(|key| key.to_string()),
             names: match self.record.names {
                 crate::format::NameEncoding::Encrypted => "encrypted".into(),
                 crate::format::NameEncoding::Plain => "plain".into(),

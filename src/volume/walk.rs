@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::Volume;
 use super::dirs::DirState;
 use super::error::{Result, VolumeError};
 use super::moves::Moved;
 use super::types::NodeId;
+use super::work::Queue;
 use crate::backing::{Backing, EntryName, Kind, Stat};
 use crate::names::Class;
 
 /// Names of one directory that are one piece of work. A large directory is shared by all threads.
-const BATCH: usize = 256;
-/// Batches that wait for a thread, for each thread: bounds the memory of a walk over a directory
-/// of any size.
-const WAITING: usize = 4;
+pub(super) const BATCH: usize = 256;
 
 /// One entry of the volume.
 pub struct Visit<'a, B: Backing> {
@@ -65,111 +63,6 @@ enum Work<B: Backing> {
     },
 }
 
-/// The work that is known and not begun, the newest first: so a walk goes deep before it goes
-/// wide, and little waits.
-struct Queue<B: Backing> {
-    state: Mutex<State<B>>,
-    changed: Condvar,
-    batches_most: usize,
-}
-
-struct State<B: Backing> {
-    waiting: Vec<Work<B>>,
-    batches: usize,
-    /// Threads that may still add work.
-    busy: usize,
-    failed: Option<VolumeError>,
-}
-
-impl<B: Backing> Queue<B> {
-    fn new(threads: usize) -> Self {
-        Self {
-            state: Mutex::new(State {
-                waiting: Vec::new(),
-                batches: 0,
-                busy: 0,
-                failed: None,
-            }),
-            changed: Condvar::new(),
-            batches_most: if threads > 1 { threads * WAITING } else { 0 },
-        }
-    }
-
-    fn add(&self, work: Work<B>) {
-        self.state.lock().waiting.push(work);
-        self.changed.notify_one();
-    }
-
-    /// Adds a batch unless enough of them wait: then it is given back, to be done here.
-    fn offer(&self, work: Work<B>) -> Option<Work<B>> {
-        let mut state = self.state.lock();
-        if state.batches >= self.batches_most {
-            return Some(work);
-        }
-        state.batches += 1;
-        state.waiting.push(work);
-        drop(state);
-        self.changed.notify_one();
-        None
-    }
-
-    /// The next piece of work; None when there is none and will be none.
-    fn take(&self) -> Option<Work<B>> {
-        let mut state = self.state.lock();
-        loop {
-            if state.failed.is_some() {
-                return None;
-            }
-            if let Some(work) = state.waiting.pop() {
-                if matches!(work, Work::Batch { .. }) {
-                    state.batches -= 1;
-                }
-                state.busy += 1;
-                return Some(work);
-            }
-            if state.busy == 0 {
-                return None;
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    fn done(&self, result: Result<()>) {
-        let mut state = self.state.lock();
-        state.busy -= 1;
-        if let Err(error) = result {
-            state.failed.get_or_insert(error);
-        }
-        if state.failed.is_some() || (state.busy == 0 && state.waiting.is_empty()) {
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-}
-
-/// A piece of work under way. Dropped by a panic in `visit` too, or the other threads would wait
-/// for its end for ever.
-struct Busy<'a, B: Backing> {
-    queue: &'a Queue<B>,
-    result: Result<()>,
-}
-
-impl<'a, B: Backing> Busy<'a, B> {
-    fn new(queue: &'a Queue<B>) -> Self {
-        Self {
-            queue,
-            result: Ok(()),
-        }
-    }
-}
-
-impl<B: Backing> Drop for Busy<'_, B> {
-    fn drop(&mut self) {
-        let result = std::mem::replace(&mut self.result, Ok(()));
-        self.queue.done(result);
-    }
-}
-
 impl<B: Backing> Volume<B> {
     /// Visits every entry of the volume but its own control files, each directory before what is
     /// in it, on the calling thread.
@@ -212,26 +105,11 @@ impl<B: Backing> Volume<B> {
         &self,
         threads: usize,
         visit: &Visitor<'_, B>,
-        begin: impl FnOnce(&Queue<B>) -> Result<()>,
+        begin: impl FnOnce(&Queue<Work<B>>) -> Result<()>,
     ) -> Result<()> {
-        let queue = Queue::new(threads);
-        queue.state.lock().busy = 1;
-        let worker = || {
-            while let Some(work) = queue.take() {
-                let mut busy = Busy::new(&queue);
-                busy.result = self.do_work(work, &queue, visit);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(worker);
-            }
-            let mut busy = Busy::new(&queue);
-            busy.result = begin(&queue);
-            drop(busy);
-            worker();
-        });
-        queue.state.into_inner().failed.map_or(Ok(()), Err)
+        Queue::run(threads, begin, &|work, queue| {
+            self.do_work(work, queue, visit)
+        })
     }
 
     /// How many regular files there are, by their names alone: for a progress bar. A directory
@@ -276,7 +154,7 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    fn do_work(&self, work: Work<B>, queue: &Queue<B>, visit: &Visitor<'_, B>) -> Result<()> {
+    fn do_work(&self, work: Work<B>, queue: &Queue<Work<B>>, visit: &Visitor<'_, B>) -> Result<()> {
         match work {
             Work::Dir(closed) => {
                 let Closed {
@@ -302,7 +180,7 @@ impl<B: Backing> Volume<B> {
         &self,
         dir: &Arc<DirState<B>>,
         path: Arc<[u8]>,
-        queue: &Queue<B>,
+        queue: &Queue<Work<B>>,
         visit: &Visitor<'_, B>,
     ) -> Result<()> {
         let unreadable = |error: VolumeError| {
@@ -351,7 +229,7 @@ impl<B: Backing> Volume<B> {
         dir: &Arc<DirState<B>>,
         path: &[u8],
         names: Vec<EntryName>,
-        queue: &Queue<B>,
+        queue: &Queue<Work<B>>,
         visit: &Visitor<'_, B>,
     ) -> Result<()> {
         for stored in names {

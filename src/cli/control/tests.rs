@@ -1,29 +1,33 @@
+use std::num::NonZeroU32;
+
 use super::*;
 
 #[test]
 fn requests_have_a_settled_form() {
     let cases = [
         (Request::Status, r#"{"op":"status"}"#),
-        (Request::Rotate, r#"{"op":"rotate"}"#),
+        (Request::Rotate { if_older: None }, r#"{"op":"rotate"}"#),
         (
-            Request::Rewrap {
+            Request::Rewrap(Wanted {
                 to_key: Some("alias/x".into()),
                 dry_run: true,
-                max_rate: None,
-            },
+                ..Wanted::default()
+            }),
             r#"{"op":"rewrap","to_key":"alias/x","dry_run":true}"#,
         ),
         (
-            Request::Rewrap {
-                to_key: None,
-                dry_run: false,
+            Request::Rewrap(Wanted {
                 max_rate: NonZeroU32::new(5),
-            },
-            r#"{"op":"rewrap","to_key":null,"dry_run":false,"max_rate":5}"#,
+                add_recovery_key: Some("b".into()),
+                remove_recovery_key: Some("a".into()),
+                ..Wanted::default()
+            }),
+            r#"{"op":"rewrap","to_key":null,"dry_run":false,"max_rate":5,"add_recovery_key":"b","remove_recovery_key":"a"}"#,
         ),
         (
             Request::ReEncrypt {
                 paths: vec!["a/b".into()],
+                exclude: Vec::new(),
                 resume: true,
                 max_rate: NonZeroU64::new(1 << 40),
             },
@@ -39,11 +43,7 @@ fn requests_have_a_settled_form() {
         assert_eq!(serde_json::to_string(&request).unwrap(), text);
         assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
     }
-    let short = Request::Rewrap {
-        to_key: None,
-        dry_run: false,
-        max_rate: None,
-    };
+    let short = Request::Rewrap(Wanted::default());
     assert_eq!(
         serde_json::from_str::<Request>(r#"{"op":"rewrap"}"#).unwrap(),
         short

@@ -32,7 +32,7 @@ fn what_mount_users_type() {
     let options = parse(
         "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,fsname=f,subtype=s,uid=1,\
          gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,\
-         nojournal,transport=uring",
+         nojournal,auto-rewrap,transport=uring",
     );
     let expected = MountOptions {
         read_only: Some(true),
@@ -56,6 +56,7 @@ fn what_mount_users_type() {
         key_file: Some("/f".into()),
         log: Some("/l".into()),
         no_journal: true,
+        auto_rewrap: true,
         transport: Some(Transport::Uring),
     };
     assert_eq!(options, expected);

@@ -17,7 +17,7 @@ use envelopefs::format::{
     STATE_AT, STATIC_LEN, StaticPart,
 };
 use envelopefs::volume::{
-    FallocateMode, HandleId, NodeId, OpenMode, OpenOptions, SetAttr, Volume, VolumeError,
+    Cmks, FallocateMode, HandleId, NodeId, OpenMode, OpenOptions, SetAttr, Volume, VolumeError,
 };
 
 use super::world::{Known, ME, Place};
@@ -59,7 +59,11 @@ pub fn control(world: &World, data: &[u8]) {
     }
     list(&volume, NodeId::ROOT, 0);
     let _ = volume.statfs();
-    if mode & 8 != 0 && volume.rewrap_volume_key(&world.other_key).is_ok() && !authenticated_here {
+    let to = Cmks {
+        main: world.other_key,
+        recovery: None,
+    };
+    if mode & 8 != 0 && volume.rewrap_volume_key(&to).is_ok() && !authenticated_here {
         // The new record says what the authentic one said.
         let found = Volume::peek(&os()).expect("a volume record");
         let right = &world.record;
