@@ -8,13 +8,13 @@ use anyhow::Result;
 
 use super::args::RewrapArgs;
 use super::control::{self, Request};
-use super::exit::Exit;
+use super::exit::{Exit, failure};
 use super::open::Opening;
 use super::output;
 use super::progress::Bar;
 use super::target::{self, Target};
 use super::unlock::{self, KeystoreArgs};
-use crate::kms::KeyRef;
+use crate::kms::{KeyRef, WithOlder};
 use crate::maintain::Progress;
 use crate::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 
@@ -22,6 +22,14 @@ use crate::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 pub fn run(args: &RewrapArgs, keystore: &KeystoreArgs) -> Result<Exit> {
     let bar = Bar::new("rewrapping");
     let report = match target::resolve(&args.target)? {
+        Target::Mounted(mountpoint) if args.from_keystore.is_some() => {
+            let message = format!(
+                "the volume is mounted at {}; unmount it first: --from-keystore is for a volume that \
+                 nobody uses",
+                mountpoint.display()
+            );
+            return Err(failure(Exit::Busy, message));
+        }
         Target::Mounted(mountpoint) => by_daemon(&mountpoint, args, &bar)?,
         Target::Unmounted(cipher_dir) => by_ourselves(&cipher_dir, args, keystore, &bar)?,
     };
@@ -53,12 +61,23 @@ fn by_ourselves(
         Some(name) => Some(kms.resolve(&name.parse::<KeyRef>()?)?),
         None => None,
     };
-    let opening = if args.dry_run {
-        Opening::reading(cipher_dir, "rewrap")
-    } else {
-        Opening::writing(cipher_dir, "rewrap")
+    let volume = match &args.from_keystore {
+        None if args.dry_run => Opening::counting(cipher_dir, "rewrap", &kms)?,
+        None => Opening::writing(cipher_dir, "rewrap").open(kms)?,
+        Some(path) => {
+            let older = KeystoreArgs {
+                keystore: Some(path.clone()),
+                passphrase_file: args
+                    .from_passphrase_file
+                    .clone()
+                    .or(keystore.passphrase_file.clone()),
+                key_file: args.from_key_file.clone().or(keystore.key_file.clone()),
+            };
+            let older = Arc::new(unlock::open_older(&older)?);
+            let keys = Arc::new(WithOlder::new(kms, older));
+            Opening::writing(cipher_dir, "rewrap").open(keys)?
+        }
     };
-    let volume = opening.open(kms)?;
     let options = RewrapOptions {
         to_key,
         dry_run: args.dry_run,
@@ -108,6 +127,7 @@ fn words(report: &RewrapReport) -> String {
     if report.volume_key {
         text.push_str("the volume's own key was wrapped anew\n");
     }
+    let _ = writeln!(text, "run {}", report.run_id);
     if !report.before.is_empty() {
         text.push_str("before, by key and material:\n");
         for (key, count) in &report.before {

@@ -187,5 +187,8 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
             Phase::Failed => "failed",
         };
         row("rewrap", &format!("{phase}, {} files", job.files));
+        if let Some(run) = &job.run_id {
+            row("run", run);
+        }
     }
 }

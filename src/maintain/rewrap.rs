@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use super::record::{Material, Recorded, Tally, material_of};
 use crate::backing::Backing;
-use crate::format::WrappedKey;
-use crate::format::blob::BlobHeader;
-use crate::kms::KeyId;
+use crate::kms::{Census, InRun, KeyId, Outcome, RunId, RunKind};
 use crate::volume::{Rewrapped, Visit, Volume, VolumeError};
 
 /// What to do.
@@ -46,6 +45,8 @@ impl Default for RewrapOptions {
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewrapReport {
+    /// The run's id: the audit log has it in each record of the run.
+    pub run_id: String,
     /// Whether this was a dry run: then `rewrapped` counts what would be.
     pub dry_run: bool,
     /// Whether no file needs another material than the current one any more.
@@ -66,9 +67,6 @@ pub struct RewrapReport {
     pub before: BTreeMap<String, u64>,
 }
 
-/// A CMK and the start of a key material's id.
-type Material = (KeyId, [u8; 8]);
-
 /// One rewrap under way.
 struct Run<'a, B: Backing> {
     volume: &'a Volume<B>,
@@ -76,6 +74,7 @@ struct Run<'a, B: Backing> {
     to: KeyId,
     progress: &'a dyn Progress,
     pace: Option<Pace>,
+    id: RunId,
     found: Mutex<Found>,
 }
 
@@ -83,6 +82,8 @@ struct Run<'a, B: Backing> {
 struct Found {
     report: RewrapReport,
     before: HashMap<Material, u64>,
+    /// What is left in the end.
+    after: Tally,
     /// Inodes with several names that were met.
     links: HashSet<u64>,
 }
@@ -90,19 +91,50 @@ struct Found {
 /// Rewraps a volume.
 ///
 /// # Errors
-/// When the volume key can't be rewrapped or the tree can't be walked. A file that fails is in the
-/// report, and the walk goes on.
+/// When the volume key can't be rewrapped, the tree can't be walked, or the run can't be recorded. A
+/// file that fails is in the report, and the walk goes on.
 pub fn run<B: Backing>(
     volume: &Volume<B>,
     options: &RewrapOptions,
     progress: &dyn Progress,
 ) -> Result<RewrapReport, VolumeError> {
+    let to = options.to_key.as_slice();
+    let recorded = Recorded::begin(volume, RunKind::Rewrap, options.dry_run, to, progress)?;
+    let done = work(volume, options, progress, &recorded);
+    let mut outcome = Outcome {
+        cancelled: progress.cancelled(),
+        ..Outcome::default()
+    };
+    match done {
+        Ok((report, census)) => {
+            outcome.files = report.files;
+            outcome.changed = report.rewrapped;
+            outcome.failed = report.failed.len() as u64;
+            outcome.complete = report.complete;
+            recorded.end(outcome, Some(census));
+            Ok(report)
+        }
+        Err(error) => {
+            outcome.error = Some(error.to_string());
+            recorded.end(outcome, None);
+            Err(error)
+        }
+    }
+}
+
+fn work<B: Backing>(
+    volume: &Volume<B>,
+    options: &RewrapOptions,
+    progress: &dyn Progress,
+    recorded: &Recorded<'_, B>,
+) -> Result<(RewrapReport, Census), VolumeError> {
     let run = Run {
         volume,
         options,
         to: options.to_key.unwrap_or_else(|| volume.volume_key_id()),
         progress,
         pace: options.max_rate.map(|rate| Pace::new(rate.into())),
+        id: recorded.id(),
         found: Mutex::default(),
     };
     let volume_key = if options.dry_run {
@@ -111,22 +143,30 @@ pub fn run<B: Backing>(
         // First, so that files made meanwhile are under the right key from the start.
         volume.rewrap_volume_key(&run.to)?
     };
+    let count = recorded.start_count()?;
     progress.expected(volume.count_files()?);
     let everywhere = Everywhere::new(volume, options.threads, progress, &run);
-    let settled = if options.dry_run {
+    let settled = if options.dry_run && !volume.is_exclusive() {
+        // Whoever else writes moves files unseen: it is no proof of anything in any case.
         everywhere.once()?
+    } else if options.dry_run {
+        everywhere.run(&[])?
     } else {
         // Of a header's two slots one is overwritten: the other one has to be durable.
         volume.backing().sync_all()?;
         everywhere.run(&[])?
     };
     let Found {
-        mut report, before, ..
+        mut report,
+        before,
+        after,
+        ..
     } = run.found.into_inner();
     if report.rewrapped > 0 && !options.dry_run {
         volume.settle_ctimes();
         volume.backing().sync_all()?;
     }
+    report.run_id = recorded.id().to_string();
     report.dry_run = options.dry_run;
     report.complete =
         settled && report.failed.is_empty() && !(options.dry_run && report.rewrapped > 0);
@@ -138,7 +178,9 @@ pub fn run<B: Backing>(
             (name, files)
         })
         .collect();
-    Ok(report)
+    let whole = settled && report.failed.is_empty() && !progress.cancelled();
+    let census = recorded.census(count, after, whole)?;
+    Ok((report, census))
 }
 
 impl<B: Backing> EachFile<B> for Run<'_, B> {
@@ -149,13 +191,19 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
         if let Some(pace) = &self.pace {
             pace.wait(1, self.progress);
         }
+        let _in_run = InRun::of(self.id);
         let done = self.one_file(entry)?;
         let mut found = self.found.lock();
         let found = &mut *found;
         if entry.stat.nlink > 1 && !found.links.insert(entry.stat.ino) {
             return Ok(());
         }
-        if again && !matches!(done, Rewrapped::Done(_)) {
+        // A file that moved is counted twice rather than not at all.
+        match &done {
+            Rewrapped::Already(keys) | Rewrapped::Done(_, keys) => found.after.add(keys),
+            Rewrapped::NoKey => {}
+        }
+        if again && (self.options.dry_run || !matches!(done, Rewrapped::Done(..))) {
             return Ok(());
         }
         let keys = match done {
@@ -167,13 +215,15 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
                 found.report.current += 1;
                 Some(keys)
             }
-            Rewrapped::Done(keys) => {
+            Rewrapped::Done(keys, _) => {
                 found.report.rewrapped += 1;
                 Some(keys)
             }
         };
-        for material in keys.iter().flatten().filter_map(material_of) {
-            *found.before.entry(material).or_default() += 1;
+        for key in keys.iter().flatten() {
+            if let Some(material) = material_of(&key.blob) {
+                *found.before.entry(material).or_default() += 1;
+            }
         }
         found.report.files += 1;
         self.progress.advanced(found.report.files, 0);
@@ -196,13 +246,7 @@ impl<B: Backing> Run<'_, B> {
         Ok(match volume.wrapped_keys(dir, name)? {
             None => Rewrapped::NoKey,
             Some(keys) if volume.all_current(&keys, &self.to)? => Rewrapped::Already(keys),
-            Some(keys) => Rewrapped::Done(keys),
+            Some(keys) => Rewrapped::Done(keys.clone(), keys),
         })
     }
-}
-
-fn material_of(key: &WrappedKey) -> Option<Material> {
-    let header = BlobHeader::parse(&key.blob).ok()?;
-    let id = KeyId::new(header.key_id, header.multi_region);
-    Some((id, header.material))
 }

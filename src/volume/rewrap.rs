@@ -21,8 +21,8 @@ pub enum Rewrapped {
     NoKey,
     /// It is under the current material of that CMK already.
     Already(Vec<WrappedKey>),
-    /// It was wrapped anew; these are the wrapped keys that it had before.
-    Done(Vec<WrappedKey>),
+    /// It was wrapped anew; these are the wrapped keys that it had before, and those that it has now.
+    Done(Vec<WrappedKey>, Vec<WrappedKey>),
 }
 
 /// Where the other slot stands.
@@ -113,7 +113,7 @@ impl<B: Backing> Volume<B> {
         self.write_slot(file, other_slot(at), &bytes)?;
         let blob = slot.current().next().map(|key| key.blob.as_slice());
         head.unwrapped.rewrapped(self.keys.gate(to), blob);
-        Ok(Rewrapped::Done(before))
+        Ok(Rewrapped::Done(before, slot.keys))
     }
 
     /// The slot that counts, and where it stands: of those that the holder of the data key wrote, the
