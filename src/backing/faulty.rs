@@ -70,6 +70,10 @@ impl<B: Backing> Backing for Faulty<B> {
     type Listing = B::Listing;
     type Lock = B::Lock;
 
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     fn root(&self) -> io::Result<B::Dir> {
         self.check(Call::Root)?.root()
     }

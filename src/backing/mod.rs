@@ -49,6 +49,11 @@ pub trait Backing: Send + Sync + 'static {
     /// A held lock; given up on drop.
     type Lock: Send + Sync + 'static;
 
+    /// The directory that the tree is in, for people; empty where there is none to tell of.
+    fn place(&self) -> String {
+        String::new()
+    }
+
     /// Opens the root of the tree.
     fn root(&self) -> io::Result<Self::Dir>;
 

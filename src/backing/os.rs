@@ -20,6 +20,7 @@ pub struct Os {
     /// The filesystem that all of the tree must be on.
     dev: u64,
     access_times: bool,
+    place: String,
 }
 
 /// An open directory.
@@ -66,9 +67,12 @@ impl Os {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         let dev = rustix::fs::fstat(&root)?.st_dev;
+        // The same directory by any way to it. Where that can't be told, as it was given.
+        let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         Ok(Self {
             root,
             dev,
+            place: full.to_string_lossy().into_owned(),
             access_times: false,
         })
     }
@@ -133,6 +137,10 @@ impl Backing for Os {
     type File = OsFile;
     type Listing = OsListing;
     type Lock = OsLock;
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
 
     fn root(&self) -> io::Result<OsDir> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?;

@@ -300,6 +300,9 @@ pub struct RewrapArgs {
     pub remove_recovery_key: Option<String>,
 
     /// Count what would be done, and change nothing
+    ///
+    /// The keystore notes what was counted: it is the proof that older key material is not needed any more,
+    /// when nobody else could write meanwhile (see `envelopefs keystore retire`).
     #[arg(long)]
     pub dry_run: bool,
 
@@ -308,6 +311,21 @@ pub struct RewrapArgs {
     /// No data key is unwrapped for that. For runs by a clock.
     #[arg(long, conflicts_with_all = ["dry_run", "remove_recovery_key"])]
     pub if_needed: bool,
+    /// Unwrap with an older copy of the keystore what the keystore has no key material for any more
+    ///
+    /// For files that came back from an old backup of the cipher directory, after the material that they
+    /// need was destroyed: their data keys are wrapped anew under the keystore's own. Nothing is rotated
+    /// or deleted in the copy; its audit log gets a record of each use. The volume must not be mounted.
+    #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
+    pub from_keystore: Option<PathBuf>,
+
+    /// Read the older keystore's passphrase from a file; the keystore's own unless given
+    #[arg(long, value_name = "FILE", requires = "from_keystore")]
+    pub from_passphrase_file: Option<PathBuf>,
+
+    /// Open the older keystore with a key file; the keystore's own unless given
+    #[arg(long, value_name = "FILE", requires = "from_keystore")]
+    pub from_key_file: Option<PathBuf>,
 
     /// Rewrap at most this many files a second, so that others keep the disk
     #[arg(long, value_name = "FILES")]

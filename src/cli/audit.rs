@@ -62,6 +62,10 @@ pub struct FilterArgs {
     #[arg(long, value_name = "VOLUME-ID")]
     volume: Option<String>,
 
+    /// Only of the run of this id: a rewrap or re-encrypt, from its start to its end
+    #[arg(long, value_name = "RUN-ID")]
+    run: Option<String>,
+
     /// Only refusals
     #[arg(long)]
     refused: bool,
@@ -154,6 +158,7 @@ fn filter(args: &FilterArgs, access: &Access<'_>) -> Result<Filter> {
         until: time(&args.until)?,
         file: args.file.clone(),
         volume: args.volume.clone(),
+        run: args.run.clone(),
         refused: args.refused,
     })
 }
@@ -261,13 +266,14 @@ fn shown(record: &Record, json: bool) -> String {
     for key in parts.keys() {
         let _ = write!(line, " key={}", key.rsplit('/').next().unwrap_or(key));
     }
-    for (name, shown) in [
-        ("envelopefs:volume-id", "volume"),
-        ("envelopefs:file-id", "file"),
-    ] {
-        if let Some(id) = parts.context(name) {
-            let _ = write!(line, " {shown}={id}");
-        }
+    if let Some(volume) = parts.volume() {
+        let _ = write!(line, " volume={volume}");
+    }
+    if let Some(file) = parts.context("envelopefs:file-id") {
+        let _ = write!(line, " file={file}");
+    }
+    if let Some(run) = parts.run() {
+        let _ = write!(line, " run={run}");
     }
     if let Some(code) = &parts.error_code {
         let _ = write!(line, " REFUSED {code}");

@@ -135,7 +135,12 @@ pub fn follow<R: DeserializeOwned>(
     progress: &dyn Progress,
 ) -> Result<R> {
     let mut job: JobState = call(mountpoint, request)?;
+    let mut begun = false;
     while job.phase == Phase::Running {
+        if let Some(run) = job.run_id.as_ref().filter(|_| !begun) {
+            progress.began(run);
+            begun = true;
+        }
         progress.expected(job.expected);
         progress.advanced(job.files, job.bytes);
         sleep(ASK_EVERY);

@@ -204,7 +204,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 fn of_kms(error: &KmsError) -> Option<Exit> {
     Some(match error {
-        KmsError::NotFound(_) | KmsError::KeyMissing { .. } => Exit::NoSuchKey,
+        error if error.is_material_missing() => Exit::NoSuchKey,
+        KmsError::NotFound(_) => Exit::NoSuchKey,
         KmsError::Disabled { .. } => Exit::KeyDisabled,
         KmsError::WrongPassphrase { .. } | KmsError::Locked { .. } => Exit::WrongPassphrase,
         KmsError::Busy => Exit::Busy,

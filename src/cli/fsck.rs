@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::args::FsckArgs;
 use super::exit::{Exit, failure};
-use super::open::Opening;
+use super::open::{Opening, only_readable};
 use super::output;
 use super::progress::Bar;
 use super::target::{self, Target};
@@ -21,7 +21,6 @@ use super::unlock::{self, KeystoreArgs};
 use crate::kms::Kms;
 use crate::maintain::Progress;
 use crate::maintain::fsck::{self, Damage, FsckOptions, FsckReport, Memory, Sound};
-use crate::volume::VolumeError;
 
 /// Verifies.
 pub fn run(args: &FsckArgs, keystore: &KeystoreArgs) -> Result<Exit> {
@@ -184,17 +183,6 @@ impl Memory for Notes {
         // What can't be noted is read again; `save` tells of it.
         let _ = writeln!(self.file.lock(), "{inode} {secs} {nanos} {size} .");
     }
-}
-
-/// Whether an error says that the cipher directory is there for reading only.
-fn only_readable(error: &anyhow::Error) -> bool {
-    let errno = error
-        .chain()
-        .find_map(|cause| match cause.downcast_ref::<VolumeError>() {
-            Some(VolumeError::Io(error)) => error.raw_os_error(),
-            _ => None,
-        });
-    matches!(errno, Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 
 fn words(report: &FsckReport) -> String {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::exit;
 use super::output::{cut, error_line};
 use crate::backing::Os;
+use crate::kms::RunId;
 use crate::maintain::Progress;
 use crate::maintain::reencrypt::{self, ReencryptOptions};
 use crate::maintain::rewrap::{self, RewrapOptions};
@@ -58,6 +59,9 @@ pub struct JobState {
     /// Whether nobody asked for it: `-o auto-rewrap` did.
     #[serde(default)]
     pub automatic: bool,
+    /// The run's id, once it has begun.
+    #[serde(default)]
+    pub run_id: Option<RunId>,
     /// Files done so far.
     pub files: u64,
     /// Bytes done so far, where content is.
@@ -80,6 +84,7 @@ struct Shared {
     bytes: AtomicU64,
     expected: AtomicU64,
     cancelled: AtomicBool,
+    run_id: Mutex<Option<RunId>>,
     outcome: Mutex<Option<Outcome>>,
 }
 
@@ -93,6 +98,10 @@ impl Progress for Shared {
     fn advanced(&self, files: u64, bytes: u64) {
         self.files.store(files, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn began(&self, run: &RunId) {
+        *self.run_id.lock() = Some(*run);
     }
 
     fn expected(&self, files: u64) {
@@ -166,6 +175,7 @@ impl Job {
             phase,
             task: self.task.to_owned(),
             automatic: self.automatic,
+            run_id: *self.shared.run_id.lock(),
             files,
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             expected: self.shared.expected.load(Ordering::Relaxed),

@@ -2,6 +2,8 @@
 
 mod access_key;
 mod replica;
+mod retire;
+mod volume;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use serde::Serialize;
 
 use access_key::AccessKeyCommand;
 use replica::ReplicaCommand;
+use retire::RetireArgs;
+use volume::VolumeCommand;
 
 use super::output;
 use crate::kms::{CreateOptions, KeystoreStatus, Kms, ProtectorInfo, ProtectorInput};
@@ -34,6 +38,21 @@ pub enum KeystoreCommand {
     /// Take multi-Region keys to other keystores
     #[command(subcommand)]
     Replica(ReplicaCommand),
+    /// Destroy key material that a rotation has left behind, for good
+    ///
+    /// The key goes on with its current material; nothing that was wrapped under the destroyed one can
+    /// ever be opened again. So `envelopefs rewrap` comes first: what a registered volume still needs is
+    /// refused, with what to do about it. The proof is a whole count of the volume's files, by a rewrap
+    /// that was completed or by `envelopefs rewrap --dry-run`, since the material was current last. What
+    /// no volume has wrapped under it, such as ciphertexts of `envelopefs kms encrypt`, nobody counts.
+    ///
+    /// Copies of the keystore that were made before, and keystores with a replica of the key, keep the
+    /// material. A file that comes back from an old backup of the cipher directory needs such a copy:
+    /// see `envelopefs rewrap --from-keystore`.
+    Retire(RetireArgs),
+    /// List the volumes whose keys come from this keystore, and forget those that are no more
+    #[command(subcommand)]
+    Volume(VolumeCommand),
 }
 
 /// What can be done with protectors.
@@ -122,6 +141,8 @@ pub fn run(command: KeystoreCommand, access: &Access<'_>) -> Result<()> {
         KeystoreCommand::Init(args) => init(args, access),
         KeystoreCommand::AccessKey(command) => access_key::run(command, &(access.open)()?),
         KeystoreCommand::Replica(command) => replica::run(command, &(access.open)()?),
+        KeystoreCommand::Retire(args) => retire::run(&args, &(access.open)()?),
+        KeystoreCommand::Volume(command) => volume::run(command, &(access.open)()?),
         KeystoreCommand::Status(args) => {
             let status = Kms::status(access.dir)?;
             if args.json {

@@ -16,7 +16,7 @@ use args::OutputArgs;
 
 use super::exit::{self, Exit, failure};
 use super::output;
-use crate::kms::{Caller, Kms, KmsError, Principal, Source, api};
+use crate::kms::{Caller, Client, Kms, KmsError, Source, api};
 
 /// Runs an operation on the keystore that `open` opens, and prints its answer.
 ///
@@ -60,8 +60,12 @@ type Answer = (Option<Json>, OutputArgs);
 fn answer(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<Answer> {
     let mut members = request::members(&command)?;
     let kms = open()?;
-    let caller = caller(&kms, &command)?;
-    let call = |members: &Json| call(&kms, &caller, command.operation.name, members);
+    let mut caller = local_caller(&kms)?;
+    if let Some(region) = command.region {
+        caller = caller.in_region(region);
+    }
+    let client = kms.client(&caller).forced(command.force.as_deref());
+    let call = |members: &Json| call(&client, command.operation.name, members);
     let whole = |name: &str| !members.iter().any(|(given, _)| given == name);
     let answer = match command.operation.listing {
         Some((entries, most)) if whole("Limit") && whole("Marker") => {
@@ -73,26 +77,20 @@ fn answer(command: KmsCommand, open: &dyn Fn() -> Result<Kms>) -> Result<Answer>
     Ok((answer, command.output))
 }
 
-/// The local user, in the Region that is asked for.
-fn caller(kms: &Kms, command: &KmsCommand) -> Result<Caller> {
+/// The local user, in the keystore's own Region.
+pub(super) fn local_caller(kms: &Kms) -> Result<Caller> {
     let uid = rustix::process::geteuid().as_raw();
-    let caller = kms
-        .caller(Principal::of_uid(uid, kms.owner_uid()?))
-        .with_source(Source {
-            uid: Some(uid),
-            pid: Some(std::process::id()),
-            ..Source::default()
-        });
-    Ok(match command.region {
-        Some(region) => caller.in_region(region),
-        None => caller,
-    })
+    Ok(kms.caller(kms.local_principal()?).with_source(Source {
+        uid: Some(uid),
+        pid: Some(std::process::id()),
+        ..Source::default()
+    }))
 }
 
 /// Does an operation.
-fn call(kms: &Kms, caller: &Caller, operation: &str, members: &Json) -> Result<Option<Json>> {
+fn call(client: &Client<'_>, operation: &str, members: &Json) -> Result<Option<Json>> {
     let body: Zeroizing<String> = answer::compact(members);
-    let answer = api::call(&kms.client(caller), operation, body.as_bytes())?;
+    let answer = api::call(client, operation, body.as_bytes())?;
     if answer.is_empty() {
         return Ok(None);
     }

@@ -9,7 +9,25 @@ use anyhow::{Context, Result};
 use super::target::named;
 use crate::backing::Os;
 use crate::kms::KeySource;
-use crate::volume::{Holder, JournalMode, OpenOptions, Volume};
+use crate::volume::{Holder, JournalMode, OpenOptions, Volume, VolumeError};
+
+/// What a volume said to an error.
+fn cause(error: &anyhow::Error) -> Option<&VolumeError> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether an error says that the cipher directory is there for reading only.
+pub fn only_readable(error: &anyhow::Error) -> bool {
+    let errno = match cause(error) {
+        Some(VolumeError::Io(error)) => error.raw_os_error(),
+        _ => None,
+    };
+    matches!(errno, Some(libc::EROFS | libc::EACCES | libc::EPERM))
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    matches!(cause(error), Some(VolumeError::Busy { .. }))
+}
 
 /// How a command opens a volume.
 pub struct Opening<'a> {
@@ -51,6 +69,23 @@ impl<'a> Opening<'a> {
         Self {
             read_only: false,
             ..Self::reading(cipher_dir, purpose)
+        }
+    }
+
+    /// Opens a volume to count in it: with writers kept out, so that the count is a proof; where there
+    /// are some, or where the directory can only be read, without.
+    pub fn counting<S: KeySource + ?Sized>(
+        cipher_dir: &'a Path,
+        purpose: &'a str,
+        keys: &Arc<S>,
+    ) -> Result<Volume<Os>> {
+        let mut opening = Self::reading(cipher_dir, purpose);
+        opening.exclusive = true;
+        match opening.open(Arc::clone(keys)) {
+            Err(error) if only_readable(&error) || is_busy(&error) => {
+                Self::reading(cipher_dir, purpose).open(Arc::clone(keys))
+            }
+            opened => opened,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
+use crate::kms::RunId;
 use crate::maintain::Progress;
 
 /// A line on the standard error that says how far a walk is; gone when it is dropped.
@@ -29,6 +30,10 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Progress for Bar {
+    fn began(&self, run: &RunId) {
+        self.bar.println(format!("run {run}"));
+    }
+
     fn expected(&self, files: u64) {
         if files > 0 && self.bar.length() != Some(files) {
             self.bar.set_length(files);

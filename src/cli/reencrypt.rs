@@ -1,5 +1,6 @@
 //! `re-encrypt`: gives files new data keys.
 
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,5 +98,7 @@ fn words(report: &ReencryptReport) -> String {
     } else {
         "some files still need their old data key: run it again, with --resume\n"
     });
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "run {}", report.run_id);
     text
 }

@@ -18,7 +18,7 @@ use super::progress::Bar;
 use super::target::{self, Target};
 use super::unlock::{self, KeystoreArgs};
 use crate::backing::Os;
-use crate::kms::{KeyId, KeyRef, KmsError};
+use crate::kms::{KeyId, KeyRef, KmsError, WithOlder};
 use crate::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use crate::maintain::{Exclude, Progress};
 use crate::volume::Volume;
@@ -27,6 +27,14 @@ use crate::volume::Volume;
 pub fn run(args: &RewrapArgs, keystore: &KeystoreArgs) -> Result<Exit> {
     let bar = Bar::new("rewrapping");
     let report = match target::resolve(&args.target)? {
+        Target::Mounted(mountpoint) if args.from_keystore.is_some() => {
+            let message = format!(
+                "the volume is mounted at {}; unmount it first: --from-keystore is for a volume that \
+                 nobody uses",
+                mountpoint.display()
+            );
+            return Err(failure(Exit::Busy, message));
+        }
         Target::Mounted(mountpoint) => by_daemon(&mountpoint, args, &bar)?,
         Target::Unmounted(cipher_dir) => by_ourselves(&cipher_dir, args, keystore, &bar)?,
     };
@@ -54,12 +62,23 @@ fn by_ourselves(
     progress: &dyn Progress,
 ) -> Result<RewrapReport> {
     let kms = Arc::new(unlock::open(keystore)?);
-    let opening = if args.dry_run {
-        Opening::reading(cipher_dir, "rewrap")
-    } else {
-        Opening::writing(cipher_dir, "rewrap")
+    let volume = match &args.from_keystore {
+        None if args.dry_run => Opening::counting(cipher_dir, "rewrap", &kms)?,
+        None => Opening::writing(cipher_dir, "rewrap").open(kms)?,
+        Some(path) => {
+            let older = KeystoreArgs {
+                keystore: Some(path.clone()),
+                passphrase_file: args
+                    .from_passphrase_file
+                    .clone()
+                    .or(keystore.passphrase_file.clone()),
+                key_file: args.from_key_file.clone().or(keystore.key_file.clone()),
+            };
+            let older = Arc::new(unlock::open_older(&older)?);
+            let keys = Arc::new(WithOlder::new(kms, older));
+            Opening::writing(cipher_dir, "rewrap").open(keys)?
+        }
     };
-    let volume = opening.open(kms)?;
     let mut options = Wanted::of(args, Vec::new()).options(&volume)?;
     options.paths = args
         .paths
@@ -222,6 +241,7 @@ fn words(report: &RewrapReport) -> String {
             report.cleared
         );
     }
+    let _ = writeln!(text, "run {}", report.run_id);
     text.push_str("before, by key and material:\n");
     for (key, count) in &report.before {
         let _ = writeln!(text, "  {key}  {count}");

@@ -284,5 +284,8 @@ fn mounted(status: &MountStatus, row: &mut dyn FnMut(&str, &dyn std::fmt::Displa
             &job.task
         };
         row(task, &format!("{phase}{by_itself}, {} files", job.files));
+        if let Some(run) = &job.run_id {
+            row("run", run);
+        }
     }
 }

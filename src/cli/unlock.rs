@@ -169,6 +169,18 @@ pub fn read_new(source: &Source, keystore: &Path) -> Result<ProtectorInput> {
 
 /// Opens the keystore that the flags and the surroundings name, with all that they offer.
 pub fn open(args: &KeystoreArgs) -> Result<Kms> {
+    open_by(args, Kms::open)
+}
+
+/// As [`open`], for what the keystore still holds: it is left as it is.
+pub fn open_older(args: &KeystoreArgs) -> Result<Kms> {
+    open_by(args, Kms::open_older)
+}
+
+fn open_by(
+    args: &KeystoreArgs,
+    open: fn(&Path, &[ProtectorInput]) -> crate::kms::Result<Kms>,
+) -> Result<Kms> {
     let env = Environment::real();
     let path = keystore_path(args, &env)?;
     if !Kms::exists(&path) {
@@ -179,7 +191,7 @@ pub fn open(args: &KeystoreArgs) -> Result<Kms> {
         .iter()
         .map(|source| read(source, &path))
         .collect::<Result<Vec<_>>>()?;
-    Ok(Kms::open(&path, &secrets)?)
+    Ok(open(&path, &secrets)?)
 }
 
 fn terminal() -> Result<Terminal> {

@@ -100,8 +100,9 @@ impl From<&VolumeError> for Errno {
 /// What the key manager said about a file's key.
 fn key_code(error: &KmsError) -> i32 {
     match error {
+        error if error.is_material_missing() => libc::ENOKEY,
         KmsError::Disabled { .. } | KmsError::InvalidState(_) => libc::EKEYREVOKED,
-        KmsError::KeyMissing { .. } | KmsError::NotFound(_) => libc::ENOKEY,
+        KmsError::NotFound(_) => libc::ENOKEY,
         KmsError::AccessDenied(_) => libc::EACCES,
         // A wrapped key that doesn't unwrap, a keystore that can't be read, ...
         _ => libc::EIO,

@@ -22,8 +22,8 @@ use super::id::MaterialId;
 use super::reference::key_arn;
 use super::state::KeyState;
 use super::store::{
-    KeyRow, MaterialSecret, MaterialState, OpenMaterial, Place, Sealer, Store, changed_keys,
-    last_change, open_materials,
+    KeyRow, MaterialRow, MaterialSecret, MaterialState, OpenMaterial, Place, Sealer, Store,
+    changed_keys, last_change, open_materials,
 };
 use super::usage::{LastUse, Usage};
 
@@ -43,6 +43,8 @@ pub(super) struct CachedKey {
     pub(super) rotates: Option<Timestamp>,
     /// Those whose secrets are there, oldest first.
     materials: Vec<OpenMaterial>,
+    /// Those whose secrets were destroyed.
+    gone: Vec<MaterialId>,
     current: Option<usize>,
     /// The public key of a key pair, once it was asked for.
     pub(super) public: OnceLock<Vec<u8>>,
@@ -55,6 +57,7 @@ impl CachedKey {
         access: Access,
         last_use: Arc<LastUse>,
         materials: Vec<OpenMaterial>,
+        gone: Vec<MaterialId>,
     ) -> Self {
         let expires = materials.iter().filter_map(|m| m.row.valid_to).min();
         let current = materials
@@ -71,6 +74,7 @@ impl CachedKey {
             access,
             last_use,
             materials,
+            gone,
             current,
             public: OnceLock::new(),
         }
@@ -114,6 +118,12 @@ impl CachedKey {
             .map(|material| (&material.row.id, &material.secret))
     }
 
+    /// The material that a blob names, when its secret was destroyed.
+    pub(super) fn gone(&self, prefix: [u8; 8]) -> Option<MaterialId> {
+        let mut gone = self.gone.iter().copied();
+        gone.find(|material| material.prefix() == prefix)
+    }
+
     /// The earliest end of its imported material.
     pub(super) fn valid_to(&self) -> Option<Timestamp> {
         self.materials.iter().filter_map(|m| m.row.valid_to).min()
@@ -154,6 +164,8 @@ struct Reader {
     account: String,
     usage: Arc<Usage>,
     sql: Connection,
+    /// Whether keys that wait for their deletion are as if they did not.
+    keeps_deleted: bool,
     /// The number of the last change taken into account.
     seen: i64,
 }
@@ -173,9 +185,15 @@ impl Cache {
                 account: account.to_owned(),
                 usage: Arc::clone(usage),
                 sql,
+                keeps_deleted: false,
                 seen,
             }),
         })
+    }
+
+    /// From now on keys that wait for their deletion are as if they did not.
+    pub(super) fn keep_deleted(&self) {
+        self.reader.lock().keeps_deleted = true;
     }
 
     /// The key of a place as it stands in the database now; `None` when there is none.
@@ -211,7 +229,7 @@ impl Cache {
     }
 
     /// Something is about to be changed: what follows has to see that.
-    pub(super) fn look_again(&self) {
+    pub(super) fn look_again() {
         LOOK.set(None);
     }
 
@@ -233,7 +251,7 @@ impl Cache {
 
     /// Drops the keys that have changed.
     fn catch_up(&self, reader: &mut Reader) -> Result<()> {
-        self.look_again();
+        Self::look_again();
         // Before the database is read: a commit in between makes another header, seen next time.
         let header = self.header();
         let transaction = reader.sql.transaction()?;
@@ -261,15 +279,25 @@ impl Cache {
 impl Reader {
     fn load(&mut self, sealer: &Sealer, place: &Place) -> Result<Option<Arc<CachedKey>>> {
         let transaction = self.sql.transaction()?;
-        let Some(row) = KeyRow::load(&transaction, place)? else {
+        let Some(mut row) = KeyRow::load(&transaction, place)? else {
             return Ok(None);
         };
+        let pending = [KeyState::PendingDeletion, KeyState::PendingReplicaDeletion];
+        if self.keeps_deleted && pending.contains(&row.state) {
+            row.state = KeyState::Enabled;
+            row.deletion_date = None;
+        }
         let arn: Arc<str> = key_arn(place, &self.account).into();
         let access = Access::load(&transaction, &row)?;
         let materials = open_materials(&transaction, sealer, place, row.spec)?;
+        let gone = MaterialRow::list(&transaction, place)?
+            .into_iter()
+            .filter(|row| !row.present)
+            .map(|row| row.id)
+            .collect();
         let last_use = self.usage.of(place);
         Ok(Some(Arc::new(CachedKey::new(
-            row, arn, access, last_use, materials,
+            row, arn, access, last_use, materials, gone,
         ))))
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::error::{KmsError, Result};
+use super::id::RunId;
 use super::reference::check_region;
+use super::source::InRun;
 use crate::format::VolumeId;
 
 /// Characters in a Region's name at most.
@@ -129,6 +131,8 @@ pub struct Source {
     pub pid: Option<u32>,
     /// The request's id; the key manager makes one when there is none.
     pub request_id: Option<String>,
+    /// The run of a rewrap or re-encrypt that it is part of.
+    pub run: Option<RunId>,
 }
 
 /// On whose behalf an operation runs, and in which Region.
@@ -180,6 +184,15 @@ impl Caller {
             source,
             ..self
         }
+    }
+
+    /// The same caller as part of the run that this thread works for.
+    pub(super) fn in_this_run(self) -> Self {
+        let source = Source {
+            run: InRun::current(),
+            ..self.source
+        };
+        Self { source, ..self }
     }
 
     /// Who it is.

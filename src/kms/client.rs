@@ -26,16 +26,22 @@ use crate::crypto;
 pub struct Client<'a> {
     kms: &'a Kms,
     caller: &'a Caller,
+    /// What the caller said will be lost.
+    force: Option<&'a str>,
 }
 
 /// One operation of one caller, from the request to the record.
 pub struct Call<'a> {
     client: Client<'a>,
+    /// Its name in the record.
+    name: &'static str,
+    /// What it takes the right to.
     operation: Operation,
     parameters: Option<&'a dyn Parameters>,
     now: Timestamp,
     event_id: [u8; 16],
     used: RefCell<Vec<KeyUse>>,
+    forced: Cell<bool>,
     recorded: Cell<bool>,
 }
 
@@ -57,7 +63,21 @@ impl<T: Serialize> Parameters for Shown<'_, T> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(kms: &'a Kms, caller: &'a Caller) -> Self {
-        Self { kms, caller }
+        Self {
+            kms,
+            caller,
+            force: None,
+        }
+    }
+
+    /// The same, with the words that say what is lost when keys are destroyed that volumes need; the
+    /// refusal has them.
+    #[must_use]
+    pub fn forced(self, words: Option<&'a str>) -> Self {
+        Self {
+            force: words,
+            ..self
+        }
     }
 
     /// The keystore.
@@ -84,13 +104,37 @@ impl<'a> Client<'a> {
         parameters: Option<&dyn Parameters>,
         run: impl FnOnce(&Call<'_>) -> Result<T>,
     ) -> Result<T> {
+        self.run(operation.as_str(), operation, parameters, run)
+    }
+
+    /// As [`Client::perform`], for what AWS KMS does not have: recorded under a name of its own, with
+    /// the right to `operation`.
+    pub(super) fn perform_as<T>(
+        self,
+        name: &'static str,
+        operation: Operation,
+        parameters: &impl Serialize,
+        run: impl FnOnce(&Call<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.run(name, operation, Some(&Shown(parameters)), run)
+    }
+
+    fn run<T>(
+        self,
+        name: &'static str,
+        operation: Operation,
+        parameters: Option<&dyn Parameters>,
+        run: impl FnOnce(&Call<'_>) -> Result<T>,
+    ) -> Result<T> {
         let call = Call {
             client: self,
+            name,
             operation,
             parameters,
             now: self.kms.now(),
             event_id: crypto::random_array(),
             used: RefCell::default(),
+            forced: Cell::new(false),
             recorded: Cell::new(false),
         };
         let result = run(&call);
@@ -108,11 +152,13 @@ impl<'a> Client<'a> {
     pub fn check_usable(&self, key: &super::KeyId) -> Result<()> {
         let call = Call {
             client: *self,
+            name: Operation::Decrypt.as_str(),
             operation: Operation::Decrypt,
             parameters: None,
             now: self.kms.now(),
             event_id: [0; 16],
             used: RefCell::default(),
+            forced: Cell::new(false),
             recorded: Cell::new(true),
         };
         let context = match self.caller.principal() {
@@ -138,6 +184,16 @@ impl<'a> Call<'a> {
     /// On whose behalf.
     pub fn caller(&self) -> &'a Caller {
         self.client.caller
+    }
+
+    /// What the caller said will be lost.
+    pub(super) fn force(&self) -> Option<&'a str> {
+        self.client.force
+    }
+
+    /// Notes that it is done because of what the caller said, for the record.
+    pub(super) fn was_forced(&self) {
+        self.forced.set(true);
     }
 
     /// When the operation was asked for.
@@ -456,11 +512,12 @@ impl<'a> Call<'a> {
         self.kms().recorder().record(&Event {
             time: self.now,
             caller: self.caller(),
-            operation: self.operation.as_str(),
+            operation: self.name,
             read_only: self.operation.class() != Class::Management,
             keys: &self.used.borrow(),
             parameters: self.parameters,
             error,
+            forced: self.force().filter(|_| self.forced.get()),
             event_id: self.event_id,
         })
     }

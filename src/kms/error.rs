@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::id::KeyId;
+use super::id::{KeyId, MaterialId};
 
 /// The room's result.
 pub type Result<T> = std::result::Result<T, KmsError>;
+
+/// How the messages about missing key material begin.
+const OF_MATERIAL: &str = "the ciphertext was made under key material ";
 
 /// Why a key operation or the keystore failed.
 #[derive(Debug, thiserror::Error)]
@@ -15,12 +18,14 @@ pub enum KmsError {
     NotFound(String),
     /// A ciphertext names a key that this keystore does not have.
     #[error(
-        "the ciphertext refers to key {key}, which does not exist in this keystore \
-         (is this the keystore that the data was encrypted with?)"
+        "the ciphertext was made under key material {material} of key {key}, which does not exist in \
+         this keystore (is this the keystore that the data was encrypted with?)"
     )]
     KeyMissing {
         /// The key that the ciphertext names.
         key: KeyId,
+        /// The start of the material's id, in hexadecimal digits.
+        material: String,
     },
     /// The alias is taken.
     #[error("{0}")]
@@ -57,6 +62,21 @@ pub enum KmsError {
     /// The key exists, but not for this caller or purpose.
     #[error("{0}")]
     AccessDenied(String),
+    /// Volumes need what was to be destroyed: which, what they lose, what to do.
+    #[error("{0}")]
+    StillNeeded(String),
+    /// A ciphertext names a key material that was destroyed.
+    #[error(
+        "the ciphertext was made under key material {material} of {arn}, which was destroyed; with a \
+         copy of the keystore that still has it, 'envelopefs rewrap --from-keystore' wraps a volume's \
+         data keys anew"
+    )]
+    MaterialMissing {
+        /// The key's ARN.
+        arn: String,
+        /// The material.
+        material: MaterialId,
+    },
     /// The key's state does not allow the operation.
     #[error("{0}")]
     InvalidState(String),
@@ -219,7 +239,9 @@ impl KmsError {
             Self::Validation(_) => "ValidationException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::UnsupportedOperation(_) => "UnsupportedOperationException",
-            Self::InvalidState(_) => "KMSInvalidStateException",
+            Self::InvalidState(_) | Self::StillNeeded(_) | Self::MaterialMissing { .. } => {
+                "KMSInvalidStateException"
+            }
             Self::InvalidKeyUsage(_) => "InvalidKeyUsageException",
             Self::DryRun => "DryRunOperationException",
             Self::InvalidGrantToken => "InvalidGrantTokenException",
@@ -276,6 +298,19 @@ impl KmsError {
                 code: other.to_owned(),
                 message,
             },
+        }
+    }
+
+    /// Whether a ciphertext can't be opened for want of its key material: another keystore may have
+    /// it.
+    pub fn is_material_missing(&self) -> bool {
+        match self {
+            Self::KeyMissing { .. } | Self::MaterialMissing { .. } => true,
+            // As a key manager in another process says it.
+            Self::InvalidState(message) | Self::AccessDenied(message) => {
+                message.starts_with(OF_MATERIAL)
+            }
+            _ => false,
         }
     }
 

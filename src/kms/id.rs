@@ -25,11 +25,8 @@ impl KeyId {
 
     /// A new random id (RFC 9562 version 4) of a single-Region key.
     pub fn random() -> Self {
-        let mut bytes: [u8; 16] = crypto::random_array();
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
         Self {
-            bytes,
+            bytes: random_uuid(),
             multi_region: false,
         }
     }
@@ -55,12 +52,10 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = hex(&self.bytes);
-        if self.multi_region {
-            return write!(f, "mrk-{digits}");
+        if !self.multi_region {
+            return write_uuid(f, &self.bytes);
         }
-        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
-        write!(f, "{a}-{b}-{c}-{d}-{e}")
+        write!(f, "mrk-{}", hex(&self.bytes))
     }
 }
 
@@ -70,26 +65,70 @@ impl serde::Serialize for KeyId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for KeyId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl FromStr for KeyId {
     type Err = KmsError;
 
     fn from_str(text: &str) -> Result<Self, KmsError> {
         let invalid = || KmsError::NotFound(format!("Invalid keyId '{text}'"));
-        let hyphens = |(i, b)| (b == b'-') == matches!(i, 8 | 13 | 18 | 23);
-        let (multi_region, bytes) = if let Some(digits) = text.strip_prefix("mrk-") {
-            (true, from_hex(digits.as_bytes()))
-        } else if text.len() == 36 && text.bytes().enumerate().all(hyphens) {
-            let mut digits = [0; 32];
-            for (to, from) in digits.iter_mut().zip(text.bytes().filter(|b| *b != b'-')) {
-                *to = from;
-            }
-            (false, from_hex(&digits))
-        } else {
-            return Err(invalid());
+        let (multi_region, bytes) = match text.strip_prefix("mrk-") {
+            Some(digits) => (true, from_hex(digits.as_bytes())),
+            None => (false, parse_uuid(text)),
         };
         Ok(Self {
             bytes: bytes.ok_or_else(invalid)?,
             multi_region,
+        })
+    }
+}
+
+/// The id of one run of a rewrap or re-encrypt: a UUID (RFC 9562 version 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId([u8; 16]);
+
+impl RunId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(random_uuid())
+    }
+
+    /// The id's 16 bytes.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uuid(f, &self.0)
+    }
+}
+
+impl serde::Serialize for RunId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RunId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = KmsError;
+
+    fn from_str(text: &str) -> Result<Self, KmsError> {
+        parse_uuid(text).map(Self).ok_or_else(|| {
+            KmsError::Validation(format!("'{}' is no run's id", text.escape_debug()))
         })
     }
 }
@@ -150,6 +189,32 @@ impl FromStr for MaterialId {
             .map(Self)
             .ok_or_else(|| KmsError::Validation(format!("'{text}' is no key material id")))
     }
+}
+
+/// 16 random bytes as a UUID of version 4, variant 10 (RFC 9562).
+fn random_uuid() -> [u8; 16] {
+    let mut bytes: [u8; 16] = crypto::random_array();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}
+
+fn write_uuid(f: &mut fmt::Formatter<'_>, bytes: &[u8; 16]) -> fmt::Result {
+    let digits = hex(bytes);
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+    f.write_str(&parts.join("-"))
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let hyphens = |(i, b)| (b == b'-') == matches!(i, 8 | 13 | 18 | 23);
+    if text.len() != 36 || !text.bytes().enumerate().all(hyphens) {
+        return None;
+    }
+    let mut digits = [0; 32];
+    for (to, from) in digits.iter_mut().zip(text.bytes().filter(|b| *b != b'-')) {
+        *to = from;
+    }
+    from_hex(&digits)
 }
 
 /// Exactly `N` bytes from lower- or upper-case hex digits.

@@ -7,13 +7,17 @@ use super::Kms;
 use super::audit::{Event, KeyUse};
 use super::caller::Principal;
 use super::clock::Timestamp;
-use super::error::Result;
+use super::error::{KmsError, Result};
 use super::id::KeyId;
+use super::needs::unforeseen;
 use super::reference::key_arn;
 use super::spec::RotationType;
 use super::state::KeyState;
-use super::store::{Change, KeyRow, MaterialRow, MaterialState, Place};
+use super::store::{Change, KeyRow, MaterialRow, MaterialState, Place, deletion_forced};
 use crate::crypto;
+
+/// So long the destruction of a key is put off while volumes need it.
+const PUT_OFF_DAYS: u32 = 1;
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Maintained {
     pub rotated: Vec<KeyId>,
     /// Keys that were destroyed.
     pub destroyed: Vec<KeyId>,
+    /// Keys that were to be destroyed, and that volumes still need.
+    pub kept: Vec<KeyId>,
     /// Keys whose imported material has expired.
     pub expired: Vec<KeyId>,
 }
@@ -31,12 +37,14 @@ impl Kms {
     /// imported material that has expired. Also writes down the last uses of keys.
     ///
     /// # Errors
-    /// [`super::KmsError::Busy`], [`super::KmsError::Database`],
-    /// [`super::KmsError::Unrecorded`]; then nothing was done.
+    /// [`KmsError::Busy`], [`KmsError::Database`], [`KmsError::Unrecorded`]; then nothing was done.
     pub fn maintain(&self) -> Result<Maintained> {
         self.anchor_audit()?;
         self.usage.write(&self.store)?;
         self.anchor_audit()?;
+        if self.preserved {
+            return Ok(Maintained::default());
+        }
         let now = self.now();
         // Most of the time there is nothing to do, and no reason to lock out writers.
         let nothing = self.store.read(|sql| {
@@ -51,8 +59,12 @@ impl Kms {
         let done = self.store.change(|change| {
             let mut done = Maintained::default();
             for key in KeyRow::due_deletion(change.sql, now)? {
-                self.destroy(change, &key, now)?;
-                done.destroyed.push(key.id);
+                if self.keep_needed(change, &key, now)? {
+                    done.kept.push(key.id);
+                } else {
+                    self.destroy(change, &key, now)?;
+                    done.destroyed.push(key.id);
+                }
             }
             for place in MaterialRow::due_expiry(change.sql, now)? {
                 if self.expire(change, &place, now)? {
@@ -70,6 +82,22 @@ impl Kms {
             self.store.clean()?;
         }
         Ok(done)
+    }
+
+    /// Puts off the destruction of a key that volumes need, and that was not asked for in spite of
+    /// that. True when it was put off.
+    fn keep_needed(&self, change: &Change<'_>, key: &KeyRow, now: Timestamp) -> Result<bool> {
+        let place = key.place();
+        let foreseen = deletion_forced(change.sql, &place)?;
+        let needed = unforeseen(change, key, foreseen.as_deref(), self.account_id())?;
+        let Some(error) = needed else {
+            return Ok(false);
+        };
+        tracing::warn!("a key was not destroyed at the end of its waiting period: {error}");
+        let date = now.plus_days(PUT_OFF_DAYS);
+        change.set_deletion(&place, key.state, key.deletion_window, Some(date))?;
+        self.record_refused("DeleteKey", &place, now, Some(&error))?;
+        Ok(true)
     }
 
     fn destroy(&self, change: &Change<'_>, key: &KeyRow, now: Timestamp) -> Result<()> {
@@ -109,6 +137,17 @@ impl Kms {
 
     /// Leaves the record of what the key manager did by itself.
     fn record_service(&self, operation: &'static str, place: &Place, now: Timestamp) -> Result<()> {
+        self.record_refused(operation, place, now, None)
+    }
+
+    /// The same, with the reason when it was not done.
+    fn record_refused(
+        &self,
+        operation: &'static str,
+        place: &Place,
+        now: Timestamp,
+        error: Option<&KmsError>,
+    ) -> Result<()> {
         let caller = self.caller(Principal::Service).in_region(place.region);
         self.recorder().record(&Event {
             time: now,
@@ -120,7 +159,8 @@ impl Kms {
                 material: None,
             }],
             parameters: None,
-            error: None,
+            error,
+            forced: None,
             event_id: crypto::random_array(),
         })
     }

@@ -11,7 +11,10 @@
 //! - [`KeySource`]: the same for a volume that need not know whether the keystore is in its process;
 //! - `store`: the durable state, `cache`: keys in memory, `wrap`: the `CiphertextBlob`'s cryptography;
 //! - `key_pair`: what key pairs and HMAC keys do, `import_token`: what comes back with an import;
-//! - `maintain`: what happens to keys by itself.
+//! - `maintain`: what happens to keys by itself;
+//! - `registry`: the volumes that are known; `needs`: what they would lose with key material, asked
+//!   before any of it is destroyed; `retire`: destroying what a rotation has left behind; `older`: a
+//!   copy of the keystore that still has it.
 
 mod access;
 mod access_keys;
@@ -28,9 +31,13 @@ mod import_token;
 pub mod iso8601;
 mod key_pair;
 mod maintain;
+mod needs;
+mod older;
 pub mod policy;
 mod reference;
+mod registry;
 mod replica;
+mod retire;
 mod source;
 mod spec;
 mod state;
@@ -49,11 +56,16 @@ pub use client::{Call, Client};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use context::EncryptionContext;
 pub use error::{KmsError, Result};
-pub use id::{KeyId, MaterialId};
+pub use id::{KeyId, MaterialId, RunId};
 pub use maintain::Maintained;
+pub use older::WithOlder;
 pub use reference::{AliasName, Arn, KeyRef, Resource, SERVICE_PREFIX};
+pub use registry::{
+    Census, CensusEntry, Outcome, RegisteredVolume, RunEnd, RunKind, RunStart, VolumeNote,
+};
 pub use replica::StoreKey;
-pub use source::{KeySource, Requester, VolumeKeys};
+pub use retire::{OldMaterial, Retired};
+pub use source::{InRun, KeySource, Requester, VolumeKeys};
 pub use spec::{
     EncryptionAlgorithmSpec, KeyAgreementAlgorithmSpec, KeyManager, KeySpec, KeyUsage,
     MacAlgorithmSpec, Origin, RotationType, SigningAlgorithmSpec,
@@ -132,6 +144,8 @@ pub struct Kms {
     region: Region,
     owner: Caller,
     log: audit::Log,
+    /// Whether it is left as it is.
+    preserved: bool,
     /// Takes the log's place in tests.
     #[cfg(test)]
     recorder: std::sync::OnceLock<Arc<dyn audit::Recorder>>,
@@ -200,6 +214,7 @@ impl Kms {
             cache: Cache::new(&store, &account_id, &usage)?,
             usage,
             log,
+            preserved: false,
             store,
             clock,
             owner: Caller::new(Principal::Root, &account_id, region),
@@ -428,7 +443,7 @@ impl Kms {
         if !passed(found.ends) && !passed(found.rotates) {
             return Ok(key);
         }
-        self.cache.look_again();
+        Cache::look_again();
         match self.maintain() {
             Ok(_) => {}
             Err(error) if passed(found.ends) => return Err(error),

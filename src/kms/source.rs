@@ -1,6 +1,7 @@
 //! Where a volume's keys come from: the keystore opened in this process, or a key manager in
 //! another, which this process asks.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use super::Kms;
 use super::caller::{Caller, Source};
 use super::context::EncryptionContext;
 use super::error::Result;
-use super::id::{KeyId, MaterialId};
+use super::id::{KeyId, MaterialId, RunId};
 use super::reference::KeyRef;
+use super::registry::VolumeNote;
 use super::volumes::DataKey;
 use crate::format::VolumeId;
 use crate::secret::Key256;
@@ -27,6 +29,34 @@ pub struct Requester {
     pub uid: Option<u32>,
     /// The process.
     pub pid: Option<u32>,
+}
+
+thread_local! {
+    /// The run that this thread works for.
+    static RUN: Cell<Option<RunId>> = const { Cell::new(None) };
+}
+
+/// Has what this thread asks of the key manager recorded as part of a run over all files of a volume,
+/// for as long as it lives.
+pub struct InRun(Option<RunId>);
+
+impl InRun {
+    /// Part of this run, from now on.
+    #[must_use]
+    pub fn of(run: RunId) -> Self {
+        Self(RUN.replace(Some(run)))
+    }
+
+    /// The run that this thread works for.
+    pub fn current() -> Option<RunId> {
+        RUN.get()
+    }
+}
+
+impl Drop for InRun {
+    fn drop(&mut self) {
+        RUN.set(self.0);
+    }
 }
 
 /// The operations of a volume. Errors are those of the AWS operation that each is.
@@ -73,6 +103,9 @@ pub trait VolumeKeys: Send + Sync {
     /// A key's ARN.
     fn arn(&self, key: &KeyId) -> Result<String>;
 
+    /// Tells the key manager of the volume itself: where it is, what is done with all of its files.
+    fn note(&self, requester: Requester, note: &VolumeNote) -> Result<()>;
+
     /// What has to be done from time to time: what is due is rotated and deleted.
     fn maintain(&self) -> Result<()>;
 
@@ -97,12 +130,14 @@ impl KeySource for Kms {
 
 impl Embedded {
     fn asked_by(&self, requester: Requester) -> Option<Caller> {
-        (requester != Requester::default()).then(|| {
-            self.caller.clone().with_source(Source {
+        let part_of_run = InRun::current().is_some();
+        (requester != Requester::default() || part_of_run).then(|| {
+            let source = Source {
                 uid: requester.uid,
                 pid: requester.pid,
                 ..Source::default()
-            })
+            };
+            self.caller.clone().with_source(source).in_this_run()
         })
     }
 }
@@ -138,8 +173,9 @@ impl VolumeKeys for Embedded {
         context: &EncryptionContext,
         to_key: &KeyId,
     ) -> Result<Vec<u8>> {
+        let caller = self.asked_by(Requester::default());
         self.kms
-            .client(&self.caller)
+            .client(caller.as_ref().unwrap_or(&self.caller))
             .re_encrypt_data_key(blob, context, to_key, context)
     }
 
@@ -168,6 +204,12 @@ impl VolumeKeys for Embedded {
 
     fn arn(&self, key: &KeyId) -> Result<String> {
         Ok(self.kms.key_arn(key))
+    }
+
+    fn note(&self, requester: Requester, note: &VolumeNote) -> Result<()> {
+        let caller = self.asked_by(requester);
+        self.kms
+            .note_volume(caller.as_ref().unwrap_or(&self.caller), note)
     }
 
     fn maintain(&self) -> Result<()> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::audit::Parameters;
-use super::cache::CachedKey;
+use super::cache::{Cache, CachedKey};
 use super::caller::{Caller, Principal};
 use super::client::{Call, Client};
 use super::context::EncryptionContext;
@@ -244,7 +244,7 @@ impl Kms {
         if self.store.read(|sql| was_admitted(sql, place, volume))? {
             return Ok(false);
         }
-        self.cache.look_again();
+        Cache::look_again();
         let volume_arn = Principal::Volume(*volume).arn(self.account_id());
         let sponsor = self.caller(self.local_principal()?).in_region(place.region);
         let constraints = GrantConstraints {
@@ -311,7 +311,10 @@ pub(super) fn blob_key(
     facts: &Facts<'_>,
 ) -> Result<std::sync::Arc<CachedKey>> {
     let id = key_of(blob);
-    let missing = || KmsError::KeyMissing { key: id };
+    let missing = || KmsError::KeyMissing {
+        key: id,
+        material: format!("{:016x}", u64::from_be_bytes(blob.header.material)),
+    };
     let place = match call.place(&id) {
         Err(KmsError::NotFound(_)) => return Err(missing()),
         other => other?,
@@ -343,8 +346,16 @@ pub(super) fn open_under(
     context: &EncryptionContext,
     plain: &mut [u8],
 ) -> Result<MaterialId> {
-    let found = key.by_prefix(blob.header.material);
-    let (material, secret) = symmetric(key, found.ok_or(KmsError::InvalidCiphertext)?)?;
+    let found =
+        key.by_prefix(blob.header.material)
+            .ok_or_else(|| match key.gone(blob.header.material) {
+                Some(material) => KmsError::MaterialMissing {
+                    arn: key.arn.to_string(),
+                    material,
+                },
+                None => KmsError::InvalidCiphertext,
+            });
+    let (material, secret) = symmetric(key, found?)?;
     wrap::open(secret, blob, context, plain).map_err(|_| KmsError::InvalidCiphertext)?;
     Ok(*material)
 }

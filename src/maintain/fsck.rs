@@ -212,6 +212,8 @@ impl<B: Backing> Run<'_, B> {
                 report.damage(path, None, "another filesystem is mounted here");
             }
             VolumeError::NotFound => {}
+            // Of this file; others may be under keys that are here.
+            error if error.is_material_missing() => report.damage(path, None, error),
             other => return Err(other),
         }
         Ok(())

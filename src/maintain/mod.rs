@@ -2,6 +2,7 @@
 
 mod everywhere;
 pub mod fsck;
+mod record;
 pub mod reencrypt;
 pub mod rewrap;
 mod select;
@@ -9,10 +10,14 @@ mod select;
 pub use everywhere::Failed;
 pub use select::Exclude;
 
+use crate::kms::RunId;
+
 /// Is told how far a walk is. Called from the threads that walk; must be quick.
 pub trait Progress: Send + Sync {
     /// Another file is done; `files` and `bytes` so far.
     fn advanced(&self, files: u64, bytes: u64);
+    /// The run has begun that this is about.
+    fn began(&self, _run: &RunId) {}
     /// How many files there will be, about.
     fn expected(&self, _files: u64) {}
     /// Whether to stop before the next file.

@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use super::record::Recorded;
 use super::{Exclude, Progress};
 use crate::backing::Backing;
+use crate::kms::{InRun, Outcome, RunId, RunKind};
 use crate::volume::{Reencrypted, Renewed, RunLog, Visit, Volume, VolumeError};
 
 /// What to do.
@@ -47,6 +49,8 @@ impl Default for ReencryptOptions {
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReencryptReport {
+    /// The run's id: the audit log has it in each record of the run.
+    pub run_id: String,
     /// Whether every file that was meant has a new data key, and none needs an older one any more.
     pub complete: bool,
     /// Regular files seen, each inode once.
@@ -72,6 +76,7 @@ struct Run<'a, B: Backing> {
     exclude: &'a Exclude,
     progress: &'a dyn Progress,
     pace: Option<Pace>,
+    id: RunId,
     log: RunLog<'a, B>,
     found: Mutex<Found>,
     /// Files and bytes so far.
@@ -90,17 +95,44 @@ struct Found {
 ///
 /// # Errors
 /// [`VolumeError::NotSupported`] in a volume that was opened without its journal; when the tree can't be
-/// walked. A file that fails is in the report, and the walk goes on.
+/// walked, or the run can't be recorded. A file that fails is in the report, and the walk goes on.
 pub fn run<B: Backing>(
     volume: &Volume<B>,
     options: &ReencryptOptions,
     progress: &dyn Progress,
+) -> Result<ReencryptReport, VolumeError> {
+    let recorded = Recorded::begin(volume, RunKind::ReEncrypt, false, &[], progress)?;
+    let done = work(volume, options, progress, recorded.id());
+    let mut outcome = Outcome {
+        cancelled: progress.cancelled(),
+        ..Outcome::default()
+    };
+    match &done {
+        Ok(report) => {
+            outcome.files = report.files;
+            outcome.changed = report.reencrypted;
+            outcome.failed = report.failed.len() as u64;
+            outcome.bytes = report.bytes;
+            outcome.complete = report.complete;
+        }
+        Err(error) => outcome.error = Some(error.to_string()),
+    }
+    recorded.end(outcome, None);
+    done
+}
+
+fn work<B: Backing>(
+    volume: &Volume<B>,
+    options: &ReencryptOptions,
+    progress: &dyn Progress,
+    id: RunId,
 ) -> Result<ReencryptReport, VolumeError> {
     let run = Run {
         volume,
         exclude: &options.exclude,
         progress,
         pace: options.max_rate.map(Pace::new),
+        id,
         log: volume.reencrypt_log(options.resume)?,
         found: Mutex::default(),
         files: AtomicU64::new(0),
@@ -115,6 +147,7 @@ pub fn run<B: Backing>(
     let mut report = found.into_inner().report;
     volume.settle_ctimes();
     volume.backing().sync_all()?;
+    report.run_id = id.to_string();
     report.complete = settled && report.failed.is_empty() && !progress.cancelled();
     if report.complete {
         log.remove()?;
@@ -127,6 +160,7 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
         if self.exclude.matches(entry.path) || !self.found.lock().begun.insert(entry.stat.ino) {
             return Ok(());
         }
+        let _in_run = InRun::of(self.id);
         let goes_on = |bytes| self.goes_on(bytes);
         let inode = entry.stat.ino;
         let (done, id) = self

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
+use super::record::{Recorded, Tally};
 use super::{Exclude, Progress};
 use crate::backing::Backing;
-use crate::kms::KeyId;
+use crate::kms::{Census, InRun, KeyId, Outcome, RunId, RunKind};
 use crate::volume::{Cmks, Material, Rewrapped, Visit, Volume, VolumeError};
 
 /// What to do.
@@ -64,6 +65,8 @@ impl Default for RewrapOptions {
 // Each is a fact on its own.
 #[allow(clippy::struct_excessive_bools)]
 pub struct RewrapReport {
+    /// The run's id: the audit log has it in each record of the run.
+    pub run_id: String,
     /// Whether this was a dry run: then `rewrapped` counts what would be.
     pub dry_run: bool,
     /// Whether no file needs another material than the current one any more. Never when it was limited.
@@ -103,6 +106,7 @@ struct Run<'a, B: Backing> {
     to: Cmks,
     progress: &'a dyn Progress,
     pace: Option<Pace>,
+    id: RunId,
     found: Mutex<Found>,
 }
 
@@ -147,6 +151,8 @@ impl RewrapOptions {
 struct Found {
     report: RewrapReport,
     before: HashMap<Material, u64>,
+    /// What is left in the end.
+    after: Tally,
     /// Inodes with several names that were met.
     links: HashSet<u64>,
 }
@@ -154,8 +160,8 @@ struct Found {
 /// Rewraps a volume.
 ///
 /// # Errors
-/// When the volume key can't be rewrapped or the tree can't be walked. A file that fails is in the
-/// report, and the walk goes on.
+/// When the volume key can't be rewrapped, the tree can't be walked, or the run can't be recorded. A
+/// file that fails is in the report, and the walk goes on.
 pub fn run<B: Backing>(
     volume: &Volume<B>,
     options: &RewrapOptions,
@@ -175,12 +181,46 @@ pub fn run<B: Backing>(
             });
         }
     }
+    let to: Vec<KeyId> = [options.to_key, options.add_recovery_key]
+        .into_iter()
+        .flatten()
+        .collect();
+    let recorded = Recorded::begin(volume, RunKind::Rewrap, options.dry_run, &to, progress)?;
+    let done = work(volume, options, progress, &recorded);
+    let mut outcome = Outcome {
+        cancelled: progress.cancelled(),
+        ..Outcome::default()
+    };
+    match done {
+        Ok((report, census)) => {
+            outcome.files = report.files;
+            outcome.changed = report.rewrapped;
+            outcome.failed = report.failed.len() as u64;
+            outcome.complete = report.complete;
+            recorded.end(outcome, Some(census));
+            Ok(report)
+        }
+        Err(error) => {
+            outcome.error = Some(error.to_string());
+            recorded.end(outcome, None);
+            Err(error)
+        }
+    }
+}
+
+fn work<B: Backing>(
+    volume: &Volume<B>,
+    options: &RewrapOptions,
+    progress: &dyn Progress,
+    recorded: &Recorded<'_, B>,
+) -> Result<(RewrapReport, Census), VolumeError> {
     let run = Run {
         volume,
         options,
         to: options.target(volume.cmks())?,
         progress,
         pace: options.max_rate.map(|rate| Pace::new(rate.into())),
+        id: recorded.id(),
         found: Mutex::default(),
     };
     let limited = options.is_limited();
@@ -202,12 +242,16 @@ pub fn run<B: Backing>(
             volume.rewrap_volume_key(&run.to)?
         }
     };
+    let count = recorded.start_count()?;
     if options.paths.is_empty() && !options.dry_run {
         progress.expected(volume.count_files()?);
     }
     let everywhere = Everywhere::new(volume, options.threads, progress, &run);
-    let settled = if options.dry_run {
+    let settled = if options.dry_run && !volume.is_exclusive() {
+        // Whoever else writes moves files unseen: it is no proof of anything in any case.
         everywhere.once(&options.paths)?
+    } else if options.dry_run {
+        everywhere.run(&options.paths, !options.exclude.is_empty())?
     } else {
         // Of a header's two slots one is overwritten: the other one has to be durable.
         volume.backing().sync_all()?;
@@ -215,12 +259,16 @@ pub fn run<B: Backing>(
     };
     let Run { found, to, .. } = run;
     let Found {
-        mut report, before, ..
+        mut report,
+        before,
+        after,
+        ..
     } = found.into_inner();
     if report.rewrapped > 0 && !options.dry_run {
         volume.settle_ctimes();
         volume.backing().sync_all()?;
     }
+    report.run_id = recorded.id().to_string();
     report.dry_run = options.dry_run;
     report.limited = limited;
     report.complete = settled
@@ -228,7 +276,7 @@ pub fn run<B: Backing>(
         && report.failed.is_empty()
         && !(options.dry_run && (report.rewrapped > 0 || volume_key));
     if report.complete && !options.dry_run && options.remove_recovery_key.is_some() {
-        clear(volume, options, &to, progress, &mut report)?;
+        clear((volume, recorded.id()), options, &to, progress, &mut report)?;
     }
     report.volume_key = volume_key;
     report.volume_keys_before = volume_keys_before;
@@ -237,12 +285,14 @@ pub fn run<B: Backing>(
         .into_iter()
         .map(|(material, files)| (material.to_string(), files))
         .collect();
-    Ok(report)
+    let whole = settled && !limited && report.failed.is_empty() && !progress.cancelled();
+    let census = recorded.census(count, after, whole)?;
+    Ok((report, census))
 }
 
 /// Takes a removed CMK out of the slots that don't count any more. What counts is durable.
 fn clear<B: Backing>(
-    volume: &Volume<B>,
+    (volume, id): (&Volume<B>, RunId),
     options: &RewrapOptions,
     to: &Cmks,
     progress: &dyn Progress,
@@ -251,6 +301,7 @@ fn clear<B: Backing>(
     let clear = Clear {
         volume,
         to,
+        id,
         cleared: AtomicU64::new(0),
         failed: Mutex::default(),
     };
@@ -268,12 +319,14 @@ fn clear<B: Backing>(
 struct Clear<'a, B: Backing> {
     volume: &'a Volume<B>,
     to: &'a Cmks,
+    id: RunId,
     cleared: AtomicU64,
     failed: Mutex<Vec<Failed>>,
 }
 
 impl<B: Backing> EachFile<B> for Clear<'_, B> {
     fn file(&self, entry: &Visit<'_, B>, _again: bool) -> Result<(), VolumeError> {
+        let _in_run = InRun::of(self.id);
         let (volume, dir, name) = (self.volume, entry.dir, entry.stored);
         if volume.clear_old_slot(dir, name, &entry.stat, self.to)? {
             self.cleared.fetch_add(1, Ordering::Relaxed);
@@ -297,13 +350,19 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
         if let Some(pace) = &self.pace {
             pace.wait(1, self.progress);
         }
+        let _in_run = InRun::of(self.id);
         let done = self.one_file(entry)?;
         let mut found = self.found.lock();
         let found = &mut *found;
         if entry.stat.nlink > 1 && !found.links.insert(entry.stat.ino) {
             return Ok(());
         }
-        if again && !matches!(done, Rewrapped::Done(_)) {
+        // A file that moved is counted twice rather than not at all.
+        match &done {
+            Rewrapped::Already(keys) | Rewrapped::Done(_, keys) => found.after.add(keys),
+            Rewrapped::NoKey => {}
+        }
+        if again && (self.options.dry_run || !matches!(done, Rewrapped::Done(..))) {
             return Ok(());
         }
         let keys = match done {
@@ -315,7 +374,7 @@ impl<B: Backing> EachFile<B> for Run<'_, B> {
                 found.report.current += 1;
                 Some(keys)
             }
-            Rewrapped::Done(keys) => {
+            Rewrapped::Done(keys, _) => {
                 found.report.rewrapped += 1;
                 Some(keys)
             }
@@ -348,7 +407,7 @@ impl<B: Backing> Run<'_, B> {
         Ok(match volume.wrapped_keys(dir, name)? {
             None => Rewrapped::NoKey,
             Some(keys) if volume.all_current(&keys, &self.to)? => Rewrapped::Already(keys),
-            Some(keys) => Rewrapped::Done(keys),
+            Some(keys) => Rewrapped::Done(keys.clone(), keys),
         })
     }
 }

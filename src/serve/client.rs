@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use crate::format::VolumeId;
 use crate::kms::{
-    DataKey, EncryptionContext, KeyId, KeyRef, KeySource, KmsError, MaterialId, Requester, Result,
-    VolumeKeys,
+    DataKey, EncryptionContext, InRun, KeyId, KeyRef, KeySource, KmsError, MaterialId, Requester,
+    Result, VolumeKeys, VolumeNote,
 };
 use crate::secret::Key256;
 
@@ -31,6 +31,10 @@ use crate::secret::Key256;
 pub(super) const VOLUME_HEADER: &str = "x-envelopefs-volume";
 /// The user and the process that made the volume ask: `UID/PID`, `-` for one that is not known.
 pub(super) const REQUESTER_HEADER: &str = "x-envelopefs-requester";
+/// The run of a rewrap or re-encrypt that a request is part of.
+pub(super) const RUN_HEADER: &str = "x-envelopefs-run";
+/// What a volume tells of itself; no operation of AWS KMS.
+pub(super) const NOTE_VOLUME: &str = "EnvelopefsNoteVolume";
 /// Connections that are kept.
 const KEPT: usize = 16;
 /// An answer is far shorter.
@@ -167,6 +171,9 @@ impl Connection {
             request = request
                 .header(VOLUME_HEADER, volume.to_string())
                 .header(REQUESTER_HEADER, by);
+            if let Some(run) = InRun::current() {
+                request = request.header(RUN_HEADER, run.to_string());
+            }
         }
         let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
@@ -397,6 +404,12 @@ impl VolumeKeys for Remote {
 
     fn arn(&self, key: &KeyId) -> Result<String> {
         Ok(member(&self.describe(&key.to_string())?, "Arn")?.to_owned())
+    }
+
+    fn note(&self, requester: Requester, note: &VolumeNote) -> Result<()> {
+        let parameters = serde_json::to_value(note)
+            .map_err(|error| KmsError::Serialization(error.to_string()))?;
+        self.call(NOTE_VOLUME, requester, &parameters).map(drop)
     }
 
     fn maintain(&self) -> Result<()> {

@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 
 use super::Limits;
 use super::answer::{self, Answer};
-use super::client::{REQUESTER_HEADER, VOLUME_HEADER};
+use super::client::{NOTE_VOLUME, REQUESTER_HEADER, RUN_HEADER, VOLUME_HEADER};
 use super::sigv4::{self, AuthError, Authorization};
 use crate::crypto;
 use crate::kms::api;
-use crate::kms::{Caller, Kms, Principal, Region, Source};
+use crate::kms::{Caller, Kms, KmsError, Principal, Region, Source};
 
 /// Bytes of a request's body: a policy of 32 KiB with every character escaped, and room.
 const BODY_MOST: usize = 256 << 10;
@@ -213,6 +213,15 @@ impl Service {
         let Some(operation) = operation else {
             return answer::refused(400, "UnknownOperationException", "", id);
         };
+        if operation == NOTE_VOLUME && matches!(caller.principal(), Principal::Volume(_)) {
+            let noted = serde_json::from_slice(body)
+                .map_err(|error| KmsError::Serialization(error.to_string()))
+                .and_then(|note| self.kms.note_volume(&caller, &note));
+            return match noted {
+                Ok(()) => answer::done(Zeroizing::default(), id),
+                Err(error) => answer::failed(&error, id),
+            };
+        }
         match api::call(&self.kms.client(&caller), operation, body) {
             Ok(done) => answer::done(done, id),
             Err(error) => answer::failed(&error, id),
@@ -343,6 +352,14 @@ impl Service {
                 Source { uid, pid, ..source }
             }
         };
+        let run = match headers.get(RUN_HEADER) {
+            None => None,
+            Some(value) => {
+                let run = value.to_str().ok().and_then(|text| text.parse().ok());
+                Some(run.ok_or_else(|| wrong(RUN_HEADER))?)
+            }
+        };
+        let source = Source { run, ..source };
         Ok((self.kms.volume_caller(&volume), source))
     }
 

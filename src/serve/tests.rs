@@ -232,3 +232,100 @@ fn where_it_listens_and_where_not() {
     drop(running);
     assert!(!socket.exists(), "the socket goes with the server");
 }
+
+/// Volumes whose keys come over the socket are known, and their runs recorded, as those beside the
+/// keystore.
+#[test]
+fn a_volume_tells_of_itself_over_the_socket() {
+    use crate::format::VolumeId;
+    use crate::kms::{
+        Census, CensusEntry, InRun, KeySource, Outcome, Requester, RunEnd, RunId, RunKind,
+        VolumeNote, volume_context,
+    };
+    let running = Running::new();
+    let kms = &running.kms;
+    let key = kms.service_key("alias/envelopefs/volume").unwrap();
+    let volume = VolumeId([4; 16]);
+    let remote = Arc::new(RemoteKeys::new(&running.socket()).unwrap());
+    let keys = remote.for_volume(&volume);
+    let nobody = Requester::default();
+    let place = "/srv/data".to_owned();
+    let material = keys.current_material(&key).unwrap().prefix();
+    let seen = VolumeNote::Seen {
+        place: place.clone(),
+        keys: vec![key],
+    };
+    keys.note(nobody, &seen).unwrap();
+    let known = &kms.registered_volumes().unwrap()[0];
+    assert_eq!(
+        (known.volume, known.place.as_deref(), known.counted),
+        (volume, Some("/srv/data"), None)
+    );
+    let run = RunId::random();
+    {
+        let _in_run = InRun::of(run);
+        let context = volume_context(&volume);
+        let made = keys.generate(nobody, &key, &context).unwrap();
+        keys.re_encrypt(&made.blob, &context, &key).unwrap();
+        let end = VolumeNote::Ended(RunEnd {
+            kind: RunKind::Rewrap,
+            place,
+            dry_run: false,
+            outcome: Outcome::default(),
+            census: Some(Census {
+                began: kms.now(),
+                current: vec![(key, material)],
+                counts: vec![CensusEntry {
+                    key,
+                    material,
+                    files: 5,
+                    volume_key: false,
+                }],
+                whole: true,
+            }),
+        });
+        keys.note(nobody, &end).unwrap();
+    }
+    keys.check_usable(&key).unwrap();
+    let known = &kms.registered_volumes().unwrap()[0];
+    assert_eq!((known.counts.len(), known.counts[0].files), (1, 5));
+    let log = running.dir.path().join("ks/audit/00000001.jsonl");
+    let log = std::fs::read_to_string(log).unwrap();
+    let of_run: Vec<Value> = log
+        .lines()
+        .filter(|line| line.contains(&run.to_string()))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<&str> = of_run
+        .iter()
+        .map(|record| record["eventName"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["GenerateDataKey", "ReEncrypt", "EndRewrap"]);
+
+    // Nobody but a volume tells of one.
+    let body = serde_json::to_string(&seen).unwrap();
+    let ask = |operation: &str, body: &str| running.local(&target(operation), body);
+    let (status, answer) = ask("EnvelopefsNoteVolume", &body);
+    assert_eq!(
+        (status, answer["__type"].as_str()),
+        (400, Some("UnknownOperationException"))
+    );
+    // What a volume needs is refused to clients, in words that tell what to do.
+    let made = kms
+        .owner()
+        .create_key(&crate::kms::api::CreateKeyRequest::default());
+    let own = made.unwrap().key_metadata.key_id;
+    kms.note_new_volume(&volume, "/srv/own", &own).unwrap();
+    let body =
+        serde_json::json!({ "KeyId": own.to_string(), "Force": "lose everything in /srv/own" });
+    let (status, answer) = ask("ScheduleKeyDeletion", &body.to_string());
+    assert_eq!(
+        (status, answer["__type"].as_str()),
+        (400, Some("KMSInvalidStateException"))
+    );
+    let message = answer["message"].as_str().unwrap();
+    assert!(
+        message.contains("/srv/own") && message.contains("envelopefs rewrap"),
+        "{message}"
+    );
+}

@@ -146,6 +146,15 @@ impl From<NameError> for VolumeError {
 }
 
 impl VolumeError {
+    /// Whether a key material is missing that something was wrapped under: another keystore may have
+    /// it.
+    pub fn is_material_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Key(error) | Self::Keys { main: error, .. } if error.is_material_missing()
+        )
+    }
+
     /// A damaged place in a cipher file.
     pub(super) fn damaged(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Damaged {

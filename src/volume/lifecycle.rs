@@ -143,6 +143,10 @@ impl<B: Backing> Volume<B> {
         control.set_mark(&Mark::default(), &secrets)?;
         control.write_record(&record, &secrets)?;
         backing.sync_dir(&root)?;
+        let place = backing.place();
+        if !place.is_empty() {
+            kms.note_new_volume(&volume_id, &place, &options.key)?;
+        }
         Ok(volume_id)
     }
 
@@ -237,6 +241,7 @@ impl<B: Backing> Volume<B> {
             ),
             backing,
         };
+        volume.tell_seen();
         if !volume.read_only {
             volume.recover_offered(&left.offered);
         }
@@ -371,14 +376,7 @@ impl<B: Backing> Volume<B> {
         self.check_writable()?;
         let control = Control::open(&*self.backing, &self.root.dir)?;
         // Only what this volume's own key authenticates is sealed anew.
-        let authentic = |(bytes, record): &(Vec<u8>, VolumeRecord)| {
-            record.volume_id == self.record.volume_id
-                && VolumeRecord::authentic(bytes, &self.secrets.record)
-        };
-        let records = control.records()?;
-        let Some((_, mut record)) = records.into_iter().find(authentic) else {
-            return Err(VolumeError::NoVolume("the directory".into()));
-        };
+        let mut record = self.own_record(&control)?;
         let source = self.keys.source();
         let blobs: Vec<&[u8]> = record.volume_keys.iter().map(Vec::as_slice).collect();
         let changed = !are_current(source, &blobs, to)?;

@@ -3,7 +3,8 @@
 //! Knows no FUSE type and no errno. Every operation takes nodes, handles and plaintext names, and
 //! gives [`VolumeError`]s. Any number of threads may call at once.
 //!
-//! - `record_io`: the volume record, the lock, the clean mark; `lifecycle`: create, open, close.
+//! - `record_io`: the volume record, the lock, the clean mark; `lifecycle`: create, open, close; `known`: what
+//!   the key manager is told of the volume.
 //! - `nodes`, `dirs`, `lookup`: from a node to its place below. `namespace`, `rename`, `listing`,
 //!   `links`, `attributes`, `xattrs`: the operations on names and inodes.
 //! - `open_file`, `header_io`, `keys`, `read`, `write`, `resize`: open files and their contents.
@@ -20,6 +21,7 @@ mod header_io;
 mod inspect;
 pub mod journal;
 mod keys;
+mod known;
 mod lifecycle;
 mod links;
 mod listing;

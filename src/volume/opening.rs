@@ -21,7 +21,14 @@ impl<B: Backing> Volume<B> {
             self.check_writable()?;
         }
         let _on_behalf = OnBehalf::of(caller);
-        let file = self.acquire(node, mode.write || mode.truncate)?;
+        let file = self
+            .acquire(node, mode.write || mode.truncate)
+            .inspect_err(|error| {
+                if error.is_material_missing() && self.counters.first_keyless(node) {
+                    let file = self.cipher_path(node);
+                    tracing::error!(%file, %error, "a file can't be opened for want of its key");
+                }
+            })?;
         let opened = self.usable(&file).and_then(|()| {
             if mode.truncate {
                 let mut core = file.core.write();

@@ -21,8 +21,8 @@ pub enum Rewrapped {
     NoKey,
     /// It is under the current material of that CMK already.
     Already(Vec<WrappedKey>),
-    /// It was wrapped anew; these are the wrapped keys that it had before.
-    Done(Vec<WrappedKey>),
+    /// It was wrapped anew; these are the wrapped keys that it had before, and those that it has now.
+    Done(Vec<WrappedKey>, Vec<WrappedKey>),
 }
 
 /// Where the other slot stands.
@@ -135,7 +135,7 @@ impl<B: Backing> Volume<B> {
         let bytes = self.seal_slot(file, &slot, head.unwrapped.keys.header(), head)?;
         self.write_slot(file, other_slot(at), &bytes)?;
         head.unwrapped.rewrapped(&self.keys, &slot)?;
-        Ok(Rewrapped::Done(before))
+        Ok(Rewrapped::Done(before, slot.keys))
     }
 
     /// Overwrites a file's older envelope slot with what stands in the newer one, when a CMK is named

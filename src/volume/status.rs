@@ -19,6 +19,7 @@ const PLACES_MOST: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Counters {
     hidden: Mutex<HashSet<[u8; 32]>>,
+    keyless: Mutex<HashSet<NodeId>>,
     damaged: Mutex<HashSet<(NodeId, BlockIndex)>>,
     damage: AtomicU64,
 }
@@ -28,6 +29,12 @@ impl Counters {
     pub(super) fn first_hidden(&self, dir: NodeId, stored: &[u8]) -> bool {
         let mut hidden = self.hidden.lock();
         hidden.len() < PLACES_MOST && hidden.insert(sha256(&[&dir.0.to_le_bytes(), stored]))
+    }
+
+    /// True the first time that this file is reported for want of its key.
+    pub(super) fn first_keyless(&self, node: NodeId) -> bool {
+        let mut keyless = self.keyless.lock();
+        keyless.len() < PLACES_MOST && keyless.insert(node)
     }
 
     /// True the first time that this block is reported.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::volume::VolumeError;
 
 fn damage(path: &str, block: Option<u64>) -> Damage {
     Damage {

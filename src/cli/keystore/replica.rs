@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::super::exit::usage;
+use super::super::kms::local_caller;
 use super::super::output;
-use crate::kms::{Caller, KeyRef, Kms, StoreKey};
+use crate::kms::{KeyRef, Kms, StoreKey};
 
 /// The most bytes that an exported replica has.
 const MOST: u64 = 16 << 20;
@@ -100,15 +101,10 @@ pub fn run(command: ReplicaCommand, kms: &Kms) -> Result<()> {
     }
 }
 
-/// Who runs this process.
-fn caller(kms: &Kms) -> Result<Caller> {
-    Ok(kms.caller(kms.local_principal()?))
-}
-
 fn export(args: &ExportArgs, kms: &Kms) -> Result<()> {
     let key: KeyRef = args.key_id.parse()?;
     let to: StoreKey = args.to.parse()?;
-    let mut caller = caller(kms)?;
+    let mut caller = local_caller(kms)?;
     if let KeyRef::Arn(arn) = &key {
         caller = caller.in_region(arn.region.parse()?);
     }
@@ -129,7 +125,7 @@ fn export(args: &ExportArgs, kms: &Kms) -> Result<()> {
 
 fn import(args: &ImportArgs, kms: &Kms) -> Result<()> {
     let from: StoreKey = args.from.parse()?;
-    let mut caller = caller(kms)?;
+    let mut caller = local_caller(kms)?;
     if let Some(region) = &args.region {
         caller = caller.in_region(region.parse()?);
     }

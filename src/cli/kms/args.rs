@@ -17,6 +17,8 @@ pub struct KmsCommand {
     pub(super) input: Option<String>,
     pub(super) format: BlobFormat,
     pub(super) region: Option<Region>,
+    /// `--force`
+    pub(super) force: Option<String>,
     pub(super) output: OutputArgs,
 }
 
@@ -53,6 +55,9 @@ const REGION: &str = "region";
 const FORMAT: &str = "cli-binary-format";
 const INPUT: &str = "cli-input-json";
 const RAW: &str = "raw-in-base64-out";
+const FORCE: &str = "force";
+/// What destroys key material.
+const DESTROYING: [&str; 2] = ["DeleteImportedKeyMaterial", "ScheduleKeyDeletion"];
 const COMMON: &str = "Common options";
 
 /// The flags of a member: the second one unsets.
@@ -98,6 +103,14 @@ fn command(operation: &'static Operation) -> Command {
     for (member, required) in operation.members() {
         has_blob |= member.kind == Kind::Blob;
         command = command.args(flags(member, required));
+    }
+    if DESTROYING.contains(&operation.name) {
+        command = command.arg(
+            Arg::new(FORCE)
+                .long(FORCE)
+                .value_name("WORDS")
+                .help("Do it although volumes need the key: the words that the refusal gives, which say what is lost"),
+        );
     }
     command = command.next_help_heading(COMMON).arg(
         Arg::new(INPUT)
@@ -198,6 +211,7 @@ impl FromArgMatches for KmsCommand {
                 _ => BlobFormat::Base64,
             },
             region,
+            force: text(FORCE),
             output: OutputArgs {
                 output: match text(OUTPUT).as_deref() {
                     Some("text") => OutputForm::Text,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::client::Call;
 use super::super::clock::Timestamp;
 use super::super::error::Result;
+use super::super::needs::lost_with;
 use super::super::policy::Facts;
 use super::super::reference::key_arn;
 use super::super::state::{KeyState, Operation};
@@ -58,7 +59,8 @@ impl Request for ScheduleKeyDeletionRequest {
     const OPERATION: Operation = Operation::ScheduleKeyDeletion;
     type Response = ScheduleKeyDeletionResponse;
 
-    /// The primary of a multi-Region key waits for its replicas to be deleted first.
+    /// The primary of a multi-Region key waits for its replicas to be deleted first. A key that a
+    /// volume needs is refused, unless what will be lost was said.
     fn run(&self, call: &Call<'_>) -> Result<ScheduleKeyDeletionResponse> {
         let place = call.key_place(&self.key_id)?;
         let days = self.pending_window_in_days.map_or(WINDOW_DAYS, Number::get);
@@ -74,9 +76,13 @@ impl Request for ScheduleKeyDeletionRequest {
             } else {
                 (KeyState::PendingDeletion, Some(call.now().plus_days(days)))
             };
+            let lost = lost_with(change.sql, &row)?;
+            let arn = key_arn(&place, call.kms().account_id());
+            let foreseen = call.check_needed(change, &row, &lost, &arn)?;
             change.set_deletion(&place, state, Some(days), date)?;
+            change.set_deletion_forced(&place, foreseen.as_deref())?;
             Ok(ScheduleKeyDeletionResponse {
-                key_id: key_arn(&place, call.kms().account_id()),
+                key_id: arn,
                 deletion_date: date,
                 key_state: state,
                 pending_window_in_days: days,
@@ -100,6 +106,7 @@ impl Request for CancelKeyDeletionRequest {
                 KeyState::PendingImport
             };
             change.set_deletion(&place, state, None, None)?;
+            change.set_deletion_forced(&place, None)?;
             Ok(CancelKeyDeletionResponse {
                 key_id: key_arn(&place, call.kms().account_id()),
             })

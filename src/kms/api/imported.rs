@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::client::Call;
 use super::super::error::{KmsError, Result};
 use super::super::id::MaterialId;
+use super::super::needs::lost_with;
 use super::super::policy::Facts;
 use super::super::reference::key_arn;
 use super::super::spec::Origin;
@@ -60,12 +61,13 @@ impl Change<'_> {
         Ok(id)
     }
 
-    /// Whether the secrets of all materials that a key encrypts or decrypts with are there.
+    /// Whether the secrets of all materials that a key encrypts or decrypts with are there; those
+    /// that were retired it does without.
     pub(super) fn has_all_secrets(&self, key: &KeyRow) -> Result<bool> {
         let rows = MaterialRow::list(self.sql, &key.place())?;
         let mut used = rows
             .iter()
-            .filter(|row| row.state != MaterialState::PendingRotation)
+            .filter(|row| row.state != MaterialState::PendingRotation && row.retired.is_none())
             .peekable();
         Ok(used.peek().is_some() && used.all(|row| row.present))
     }
@@ -97,6 +99,11 @@ impl Request for DeleteImportedKeyMaterialRequest {
                 )));
             }
             if let Some(row) = row.filter(|row| row.present) {
+                let arn = key_arn(&place, call.kms().account_id());
+                let what = format!("key material {} of {arn}", row.id);
+                let mut lost = lost_with(change.sql, &key)?;
+                lost.retain(|lost| lost.id == row.id);
+                call.check_needed(change, &key, &lost, &what)?;
                 change.lose_secret(&key, row)?;
             }
             let id = row.map(|row| row.id);

@@ -143,6 +143,9 @@ pub struct RotationsListEntry {
     /// `RotationType`; none for the first material.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation_type: Option<RotationType>,
+    /// `RetiredDate`, which AWS KMS does not have: when the material was destroyed while its key stayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_date: Option<Timestamp>,
 }
 
 /// Whether a key is of a kind that rotates: symmetric, and `automatic`ally only with material of
@@ -374,5 +377,6 @@ fn entry(key_id: KeyId, row: MaterialRow, imported: bool) -> RotationsListEntry 
         valid_to: row.valid_to,
         rotation_date: row.rotation.map(|(date, _)| date),
         rotation_type: row.rotation.map(|(_, kind)| kind),
+        retired_date: row.retired,
     }
 }

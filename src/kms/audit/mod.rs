@@ -64,6 +64,8 @@ pub struct Event<'a> {
     pub parameters: Option<&'a dyn Parameters>,
     /// Why it was refused; `None` when it was done.
     pub error: Option<&'a KmsError>,
+    /// What was said to be lost by it, where that had to be said.
+    pub forced: Option<&'a str>,
     /// The record's id: 16 random bytes.
     pub event_id: [u8; 16],
 }

@@ -29,6 +29,8 @@ pub struct Filter {
     pub file: Option<String>,
     /// Of the volume of this id.
     pub volume: Option<String>,
+    /// Of this run of a rewrap or re-encrypt, by its id.
+    pub run: Option<String>,
     /// Refusals only.
     pub refused: bool,
 }
@@ -60,6 +62,8 @@ pub struct Parts {
     user_identity: Identity,
     #[serde(default)]
     request_parameters: Option<Parameters>,
+    #[serde(default, rename = "additionalEventData")]
+    additional: Option<Additional>,
     #[serde(default)]
     resources: Vec<Resource>,
     #[serde(rename = "envelopefs")]
@@ -79,12 +83,20 @@ struct Identity {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Parameters {
+    #[serde(default, rename = "volumeId")]
+    volume: Option<String>,
     #[serde(default, rename = "encryptionContext")]
     context: Option<BTreeMap<String, String>>,
     #[serde(default, rename = "sourceEncryptionContext")]
     source: Option<BTreeMap<String, String>>,
     #[serde(default, rename = "destinationEncryptionContext")]
     destination: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Additional {
+    #[serde(default, rename = "runId")]
+    run: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -129,6 +141,17 @@ impl Parts {
         self.own.seq
     }
 
+    /// The run of a rewrap or re-encrypt that it was part of.
+    pub fn run(&self) -> Option<&str> {
+        self.additional.as_ref()?.run.as_deref()
+    }
+
+    /// The volume that it was for.
+    pub fn volume(&self) -> Option<&str> {
+        let told = || self.request_parameters.as_ref()?.volume.as_deref();
+        self.context("envelopefs:volume-id").or_else(told)
+    }
+
     /// A value of an encryption context.
     pub fn context(&self, name: &str) -> Option<&str> {
         let parameters = self.request_parameters.as_ref()?;
@@ -164,7 +187,8 @@ impl Filter {
                     .any(|arn| self.keys.iter().any(|key| names(key, arn))))
             && self.user.as_ref().is_none_or(|user| is_user(user, parts))
             && is(&self.file, parts.context("envelopefs:file-id"))
-            && is(&self.volume, parts.context("envelopefs:volume-id"))
+            && is(&self.volume, parts.volume())
+            && is(&self.run, parts.run())
     }
 }
 

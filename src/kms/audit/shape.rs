@@ -45,7 +45,7 @@ pub(super) fn write(out: &mut Vec<u8>, event: &Event<'_>) -> Result<()> {
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"responseElements\":null");
-    materials(out, event);
+    additional(out, event);
     out.extend_from_slice(b",\"requestID\":");
     match &source.request_id {
         Some(id) => text(out, id),
@@ -118,17 +118,16 @@ fn identity(out: &mut Vec<u8>, caller: &Caller) {
     out.push(b'}');
 }
 
-fn materials(out: &mut Vec<u8>, event: &Event<'_>) {
+/// What was part of neither request nor answer: the key materials, what had to be said to have it
+/// done, and the run that it was part of.
+fn additional(out: &mut Vec<u8>, event: &Event<'_>) {
     let names: &[&str] = if event.keys.len() > 1 {
         &["sourceKeyMaterialId", "destinationKeyMaterialId"]
     } else {
         &["keyMaterialId"]
     };
     let mut any = false;
-    for (name, key) in names.iter().zip(event.keys) {
-        let Some(material) = &key.material else {
-            continue;
-        };
+    let mut member = |out: &mut Vec<u8>, name: &str| {
         out.extend_from_slice(if any {
             b",\""
         } else {
@@ -136,9 +135,23 @@ fn materials(out: &mut Vec<u8>, event: &Event<'_>) {
         });
         any = true;
         out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":\"");
-        push_hex(out, &material.0);
-        out.push(b'"');
+        out.extend_from_slice(b"\":");
+    };
+    for (name, key) in names.iter().zip(event.keys) {
+        if let Some(material) = &key.material {
+            member(out, name);
+            out.push(b'"');
+            push_hex(out, &material.0);
+            out.push(b'"');
+        }
+    }
+    if let Some(lost) = event.forced {
+        member(out, "forced");
+        text(out, lost);
+    }
+    if let Some(run) = &event.caller.source().run {
+        member(out, "runId");
+        uuid(out, run.bytes());
     }
     if any {
         out.push(b'}');

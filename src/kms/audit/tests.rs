@@ -121,6 +121,7 @@ fn event<'a>(caller: &'a Caller, keys: &'a [KeyUse], time: Timestamp) -> Event<'
         keys,
         parameters: None,
         error: None,
+        forced: None,
         event_id: [3; 16],
     }
 }
@@ -147,6 +148,7 @@ fn the_shape_is_that_of_cloudtrail() {
         uid: Some(1000),
         pid: Some(42),
         request_id: Some("0f0f".to_owned()),
+        run: Some("5f0f5f0f-1111-4111-8111-0123456789ab".parse().unwrap()),
     });
     let material = MaterialId([0xab; 32]);
     let arn: Arc<str> = "arn:aws:kms:us-east-1:000000000000:key/k".into();
@@ -159,6 +161,7 @@ fn the_shape_is_that_of_cloudtrail() {
     let event = Event {
         parameters: Some(&given),
         error: Some(&error),
+        forced: Some("lose \"it\""),
         ..event(&caller, &keys, at(0))
     };
     log.record(&event).unwrap();
@@ -185,7 +188,10 @@ fn the_shape_is_that_of_cloudtrail() {
             "errorMessage": "no",
             "requestParameters": {"keyId": "k", "encryptionContext": {"a": "b"}},
             "responseElements": null,
-            "additionalEventData": {"keyMaterialId": "ab".repeat(32)},
+            "additionalEventData": {
+                "keyMaterialId": "ab".repeat(32), "forced": "lose \"it\"",
+                "runId": "5f0f5f0f-1111-4111-8111-0123456789ab",
+            },
             "requestID": "0f0f",
             "eventID": "03030303-0303-4303-8303-030303030303",
             "readOnly": true,

@@ -331,6 +331,19 @@ impl Change<'_> {
         self.touch(&place.id)
     }
 
+    /// Notes which volumes a deletion was said to cost, one a line; none when it costs none.
+    pub(in crate::kms) fn set_deletion_forced(
+        &self,
+        place: &Place,
+        lost: Option<&str>,
+    ) -> Result<()> {
+        self.sql.execute(
+            "UPDATE keys SET deletion_forced = ?3 WHERE id = ?1 AND region = ?2",
+            params![place.id.to_string(), place.region.as_str(), lost],
+        )?;
+        Ok(())
+    }
+
     fn update(&self, place: &Place, set: &str, value: &str) -> Result<()> {
         self.sql.execute(
             &format!("UPDATE keys SET {set} WHERE id = ?1 AND region = ?2"),
@@ -387,6 +400,7 @@ impl Change<'_> {
             self.wipe_materials(&key.id, "")?;
             self.sql
                 .execute("DELETE FROM key_sets WHERE id = ?1", [&id])?;
+            self.forget_needs(&key.id)?;
         }
         Ok(())
     }
@@ -453,6 +467,16 @@ pub(in crate::kms) fn last_used(
         Timestamp::from_millis(row.get(1)?),
         row.get(2)?,
     )))
+}
+
+/// Which volumes the deletion of a key was said to cost.
+pub(in crate::kms) fn deletion_forced(sql: &Connection, place: &Place) -> Result<Option<String>> {
+    let mut query =
+        sql.prepare("SELECT deletion_forced FROM keys WHERE id = ?1 AND region = ?2")?;
+    Ok(query.query_row(
+        [place.id.to_string().as_str(), place.region.as_str()],
+        |row| row.get(0),
+    )?)
 }
 
 /// The Region that a key is in: the given one when it is there, or else its primary's, or any.

@@ -58,10 +58,12 @@ pub(in crate::kms) struct MaterialRow {
     pub(in crate::kms) description: Option<String>,
     /// Empty: of all Regions' keys.
     pub(in crate::kms) region: String,
+    /// When it was destroyed while its key stayed.
+    pub(in crate::kms) retired: Option<Timestamp>,
 }
 
 const COLUMNS: &str = "generation, id, state, sealed IS NOT NULL, created, rotated, rotation_type,
-    valid_to, description, region";
+    valid_to, description, region, retired";
 
 /// What the materials of a place are chosen by.
 const OF_PLACE: &str = "key = ?1 AND region IN ('', ?2)";
@@ -97,6 +99,7 @@ impl MaterialRow {
             valid_to: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis),
             description: row.get(8)?,
             region: row.get(9)?,
+            retired: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         })
     }
 
@@ -164,7 +167,7 @@ pub(in crate::kms) fn open_materials(
         let material = MaterialRow::from_row(row)?;
         let name = slot_name(&place.id, &material.id);
         let slot = slot(&name, material.generation);
-        let stored = row.get_ref(10)?.as_blob().map_err(rusqlite::Error::from)?;
+        let stored = row.get_ref(11)?.as_blob().map_err(rusqlite::Error::from)?;
         let secret = if spec.is_symmetric() {
             MaterialSecret::Symmetric(sealer.open(slot, stored)?)
         } else {
@@ -370,7 +373,7 @@ impl Change<'_> {
         if let Some(row) = rows.iter().find(|row| row.id == id) {
             let name = slot_name(&key.id, &id);
             self.sql.execute(
-                "UPDATE materials SET sealed = ?4, valid_to = ?5,
+                "UPDATE materials SET sealed = ?4, valid_to = ?5, retired = NULL,
                      description = ifnull(?6, description)
                  WHERE key = ?1 AND region = ?2 AND generation = ?3",
                 params![
@@ -446,7 +449,23 @@ impl Change<'_> {
         self.touch(&key.id)
     }
 
-    /// Destroys the secret of imported material; that it was there is kept.
+    /// Destroys the secret of material that is not current any more; its key can be used on.
+    pub(in crate::kms) fn retire_material(
+        &self,
+        key: &KeyId,
+        row: &MaterialRow,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.delete_secret(key, row)?;
+        self.sql.execute(
+            "UPDATE materials SET retired = ?4
+             WHERE key = ?1 AND region = ?2 AND generation = ?3",
+            params![key.to_string(), row.region, row.generation, now.millis()],
+        )?;
+        Ok(())
+    }
+
+    /// Destroys the secret of a material; that it was there is kept.
     pub(in crate::kms) fn delete_secret(&self, key: &KeyId, row: &MaterialRow) -> Result<()> {
         let place = params![key.to_string(), row.region, row.generation];
         // Overwritten in place first: what is set to NULL leaves its bytes to `secure_delete` alone.

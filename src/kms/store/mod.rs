@@ -12,6 +12,7 @@ mod materials;
 mod protector;
 mod seal;
 mod transfer;
+mod volumes;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -28,7 +29,8 @@ pub(super) use audit::{Anchor, audit_key, move_anchor};
 pub use grants::GrantConstraints;
 pub(super) use grants::{Grant, GrantRow, was_admitted};
 pub(super) use keys::{
-    KeyRow, NewKey, NewReplica, Place, Schedule, changed_keys, last_change, last_used, region_of,
+    KeyRow, NewKey, NewReplica, Place, Schedule, changed_keys, deletion_forced, last_change,
+    last_used, region_of,
 };
 pub use materials::MaterialState;
 pub(super) use materials::{
@@ -37,6 +39,7 @@ pub(super) use materials::{
 pub use protector::{ProtectorInfo, ProtectorInput, ProtectorKind};
 pub(super) use seal::{Sealer, Slot};
 pub(super) use transfer::{CopiedMaterial, copy_materials, transfer_key};
+pub(super) use volumes::{Count, Counted, VolumeRow, admitted_volumes, admitting_keys};
 
 use super::KeystoreStatus;
 use super::clock::Timestamp;
@@ -50,9 +53,11 @@ const FILE: &str = "keystore.db";
 /// `PRAGMA application_id`: "EnvK".
 const APPLICATION_ID: i32 = 0x456e_764b;
 /// `PRAGMA user_version`: the version of the schema.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_KEYS: &str = include_str!("schema_keys.sql");
+/// What version 3 has beyond version 2.
+const SCHEMA_VOLUMES: &str = include_str!("schema_volumes.sql");
 /// From version 1: what makes room for the new tables, and what fills them.
 const FROM_1: (&str, &str) = (
     include_str!("migrate_1_to_2.sql"),
@@ -356,6 +361,7 @@ fn write_database(
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.execute_batch(SCHEMA)?;
     transaction.execute_batch(SCHEMA_KEYS)?;
+    transaction.execute_batch(SCHEMA_VOLUMES)?;
     for (name, value) in settings {
         transaction.execute("INSERT INTO settings VALUES (?1, ?2)", [name, value])?;
     }
@@ -429,13 +435,17 @@ fn migrate(dir: &Path) -> Result<()> {
     // A table takes its references along when it is renamed; they are checked again below.
     sql.pragma_update(None, "foreign_keys", "OFF")?;
     let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if version(&transaction)? == SCHEMA_VERSION {
+    let from = version(&transaction)?;
+    if from == SCHEMA_VERSION {
         // Another process was faster.
         return Ok(());
     }
-    transaction.execute_batch(FROM_1.0)?;
-    transaction.execute_batch(SCHEMA_KEYS)?;
-    transaction.execute_batch(FROM_1.1)?;
+    if from == 1 {
+        transaction.execute_batch(FROM_1.0)?;
+        transaction.execute_batch(SCHEMA_KEYS)?;
+        transaction.execute_batch(FROM_1.1)?;
+    }
+    transaction.execute_batch(SCHEMA_VOLUMES)?;
     let broken = transaction
         .prepare("PRAGMA foreign_key_check")?
         .exists([])?;

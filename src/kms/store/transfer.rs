@@ -115,22 +115,32 @@ impl Change<'_> {
             Some(_) => Err(KmsError::Conflict(format!(
                 "key {key} has key material of this keystore's own: both were rotated apart"
             ))),
-            None => self.insert_material_at(
-                key,
-                "",
-                copy.generation,
-                &NewMaterial {
-                    id,
-                    state: copy.state,
-                    secret: copy.secret.expose(),
-                    rotation: copy
-                        .rotation_type
-                        .zip(copy.rotated.map(Timestamp::from_millis)),
-                    valid_to: None,
-                    description: None,
-                    now: Timestamp::from_millis(copy.created),
-                },
-            ),
+            None => {
+                if copy.state == MaterialState::Current {
+                    // The one that was current may have been retired there: it doesn't come again.
+                    self.sql.execute(
+                        "UPDATE materials SET state = 'NON_CURRENT'
+                         WHERE key = ?1 AND region = '' AND state = 'CURRENT' AND generation < ?2",
+                        params![key.to_string(), copy.generation],
+                    )?;
+                }
+                self.insert_material_at(
+                    key,
+                    "",
+                    copy.generation,
+                    &NewMaterial {
+                        id,
+                        state: copy.state,
+                        secret: copy.secret.expose(),
+                        rotation: copy
+                            .rotation_type
+                            .zip(copy.rotated.map(Timestamp::from_millis)),
+                        valid_to: None,
+                        description: None,
+                        now: Timestamp::from_millis(copy.created),
+                    },
+                )
+            }
         }
     }
 }

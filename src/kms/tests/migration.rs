@@ -24,6 +24,9 @@ fn downgrade(path: &Path) {
     )
     .unwrap();
     for table in [
+        "registered_counts",
+        "registered_keys",
+        "registered_volumes",
         "aliases",
         "tags",
         "grants",

@@ -10,6 +10,7 @@ mod imports;
 mod key_pairs;
 mod migration;
 mod names;
+mod needs;
 #[cfg(not(feature = "aws-lc"))]
 mod no_key_pairs;
 mod processes;

@@ -178,3 +178,44 @@ fn only_what_is_a_primary_goes_and_only_to_another_region() {
     );
     assert!("AAAA".parse::<StoreKey>().is_err());
 }
+
+/// Material that was retired on one side goes nowhere, and stays what it is on the other.
+#[test]
+fn a_replica_is_brought_up_to_date_by_a_keystore_that_retired_old_material() {
+    let fixture = Fixture::new();
+    let here = &fixture.kms;
+    let there = second(&fixture, "there", "eu-west-1");
+    let (id, key) = multi_region_key(here);
+    let first = here.current_material(&id).unwrap();
+    let (ours, theirs) = (
+        here.replica_public_key().unwrap(),
+        there.replica_public_key().unwrap(),
+    );
+    let bring = || {
+        let message = here.owner().export_replica(&key, &theirs).unwrap();
+        there.owner().import_replica(&message, &ours, "").unwrap();
+    };
+    bring();
+    here.rotate_key_on_demand(Via::User, &key).unwrap();
+    let retired = here.owner().retire_key_material(&id, &OldMaterial::All);
+    assert_eq!(retired.unwrap().materials, [first]);
+    bring();
+    let states = |kms: &Kms, region: &str| {
+        let body = json!({ "KeyId": id.to_string(), "IncludeKeyMaterial": "ALL_KEY_MATERIAL" });
+        let caller = kms
+            .caller(Principal::Root)
+            .in_region(region.parse().unwrap());
+        let body = body.to_string();
+        let answer = api::call(&kms.client(&caller), "ListKeyRotations", body.as_bytes()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let states = answer["Rotations"].as_array().unwrap().iter();
+        states
+            .map(|entry| entry["KeyMaterialState"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(here, "us-east-1"), ["NON_CURRENT", "CURRENT"]);
+    assert_eq!(states(&there, "eu-west-1"), ["NON_CURRENT", "CURRENT"]);
+    // There it is destroyed by itself.
+    let retired = there.owner().retire_key_material(&id, &OldMaterial::All);
+    assert_eq!(retired.unwrap().materials, [first]);
+}

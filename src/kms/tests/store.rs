@@ -265,9 +265,9 @@ fn damaged_and_foreign_databases_are_refused() {
     let other = fixture.another();
     let error = other.check_usable(Via::User, &id).err().unwrap();
     assert!(matches!(error, KmsError::Damaged(_)), "{error}");
-    sql.pragma_update(None, "user_version", 3).unwrap();
+    sql.pragma_update(None, "user_version", 4).unwrap();
     let error = open(&fixture.path(), key_input(1)).err().unwrap();
-    assert!(error.to_string().contains("version 3"), "{error}");
+    assert!(error.to_string().contains("version 4"), "{error}");
 }
 
 #[test]
