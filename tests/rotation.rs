@@ -460,7 +460,7 @@ fn the_census_counts_as_a_dry_run_does() {
         let later = make_with(&volume, "later", b"under the new material");
         volume.link(later, dir.ino, b"again").unwrap();
         volume.link(later, NodeId::ROOT, b"and again").unwrap();
-        let counted = Volume::census(&kit.os(), 3, &|_| {}).unwrap();
+        let counted = Volume::census(&kit.os(), 3, &|_| true).unwrap();
         let dry = census(&volume);
         let by_material: BTreeMap<String, u64> = counted
             .by_material
@@ -482,13 +482,13 @@ fn the_census_counts_as_a_dry_run_does() {
         assert_eq!(keys, dry.volume_keys_before);
         assert_eq!(keys.len(), 1);
         rewrap::run(&volume, &parallel(), &Silent).unwrap();
-        let after = Volume::census(&kit.os(), 1, &|_| {}).unwrap();
+        let after = Volume::census(&kit.os(), 1, &|_| true).unwrap();
         let files: Vec<u64> = after.by_material.values().copied().collect();
         assert_eq!(files, [703]);
         assert_eq!(after.by_material.keys().next(), after.volume_keys.first());
         // What is no cipher file is told.
         std::fs::write(kit.cipher().join("stray"), b"no header").unwrap();
-        let stray = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
+        let stray = Volume::census(&kit.os(), 2, &|_| true).unwrap();
         assert_eq!((stray.files, stray.unreadable), (705, 1));
     }
 }
@@ -525,7 +525,7 @@ fn rewrap_of_many_files() {
     let counted = census(&volume);
     let dry_run_took = begin.elapsed();
     let begin = Instant::now();
-    let all = Volume::census(&kit.os(), 2, &|_| {}).unwrap();
+    let all = Volume::census(&kit.os(), 2, &|_| true).unwrap();
     let census_took = begin.elapsed();
     assert_eq!(all.by_material.into_values().sum::<u64>(), files as u64);
     assert_eq!(counted.rewrapped, files as u64);

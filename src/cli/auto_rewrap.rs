@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use super::control::Service;
 use super::job::{Job, Phase, Task, lowest_priority};
 use crate::kms::{KmsError, MaterialId};
-use crate::maintain::Progress;
-use crate::maintain::rewrap::{self, RewrapOptions};
-use crate::volume::Cmks;
+use crate::maintain::rewrap::RewrapOptions;
+use crate::volume::{Census, Cmks, Material, Volume};
 
 /// How often the key manager is asked at the least. More often where `key-ttl` is shorter.
 const LONGEST_STEP: Duration = Duration::from_secs(60);
@@ -69,15 +68,21 @@ struct Watch<'a> {
     not_before: Option<Instant>,
 }
 
-/// The walk that only counts ends with the mount.
-struct UntilStopped<'a>(&'a AtomicBool);
-
-impl Progress for UntilStopped<'_> {
-    fn advanced(&self, _files: u64, _bytes: u64) {}
-
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+/// Whether all that was counted is under a goal's materials, each file under all of them.
+fn is_reached(census: &Census, (cmks, materials): &Goal) -> bool {
+    let goal: Vec<Material> = cmks
+        .all()
+        .zip(materials)
+        .map(|(key, material)| Material {
+            key,
+            prefix: material.prefix(),
+        })
+        .collect();
+    let with_key = census.files - census.empty - census.unreadable.min(census.files - census.empty);
+    let count = |material| census.by_material.get(material).copied().unwrap_or(0);
+    census.volume_keys == goal
+        && census.by_material.keys().all(|found| goal.contains(found))
+        && goal.iter().all(|material| count(material) >= with_key)
 }
 
 impl<'a> Watch<'a> {
@@ -130,18 +135,18 @@ impl<'a> Watch<'a> {
         if self.reached.as_ref() == Some(&goal) || is_early {
             return Ok(());
         }
-        // Looking at the headers needs no key: most often, as when it is mounted, nothing is to be done.
-        let options = RewrapOptions {
-            dry_run: true,
-            ..RewrapOptions::default()
-        };
-        let found = rewrap::run(self.service.volume(), &options, &UntilStopped(self.stop))?;
-        if found.complete {
+        // Looking at the headers needs no key, and holds up nobody: most often, as when it is mounted,
+        // nothing is to be done.
+        let goes_on = |_| !self.stop.load(Ordering::Relaxed);
+        let census = Volume::census(self.service.volume().backing(), 1, &goes_on)?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if is_reached(&census, &goal) {
             self.reached = Some(goal);
             return Ok(());
         }
-        let is_left_over = self.tried.take().as_ref() == Some(&goal);
-        if is_left_over || (found.rewrapped == 0 && !found.volume_key) {
+        if self.tried.take().as_ref() == Some(&goal) {
             tracing::warn!(
                 "some files can't be rewrapped: `envelopefs rewrap` names them; tried again in an hour"
             );
@@ -150,10 +155,7 @@ impl<'a> Watch<'a> {
         }
         let task = Task::Rewrap(RewrapOptions::default());
         if let Some(job) = self.service.start_automatic(task)? {
-            tracing::info!(
-                files = found.rewrapped,
-                "the key has new material: rewrapping"
-            );
+            tracing::info!("the key has new material: rewrapping");
             self.job = Some((job, goal));
         }
         Ok(())

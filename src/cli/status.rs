@@ -129,8 +129,11 @@ pub fn run(args: &StatusArgs) -> Result<Exit> {
 fn count(cipher_dir: &Path) -> Result<Census> {
     let bar = Bar::new("counting");
     let backing = Os::open(cipher_dir).with_context(|| cipher_dir.display().to_string())?;
-    Volume::census(&backing, threads(), &|files| bar.advanced(files, 0))
-        .map_err(|error| target::named(error, cipher_dir))
+    Volume::census(&backing, threads(), &|files| {
+        bar.advanced(files, 0);
+        true
+    })
+    .map_err(|error| target::named(error, cipher_dir))
 }
 
 fn add_census(text: &mut String, counted: &Counted) {

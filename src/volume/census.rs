@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -86,16 +87,21 @@ struct Count<'a, B: Backing> {
     found: Mutex<Census>,
     /// Inodes with several names that were met.
     links: Mutex<HashSet<u64>>,
-    progress: &'a (dyn Fn(u64) + Sync),
+    goes_on: &'a (dyn Fn(u64) -> bool + Sync),
+    stopped: AtomicBool,
 }
 
 impl<B: Backing> Volume<B> {
-    /// Counts the files of a cipher directory by the key material that they need. `progress` is told
-    /// how many there were so far.
+    /// Counts the files of a cipher directory by the key material that they need. `goes_on` is told how
+    /// many there were so far; where it answers false, the count ends with what there is.
     ///
     /// # Errors
     /// When there is no volume, or its root can't be listed.
-    pub fn census(backing: &B, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Census> {
+    pub fn census(
+        backing: &B,
+        threads: usize,
+        goes_on: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Census> {
         let record = Self::peek(backing)?;
         let root = Arc::new(backing.root()?);
         let count = Count {
@@ -103,7 +109,8 @@ impl<B: Backing> Volume<B> {
             names: name_mode(record.names),
             found: Mutex::default(),
             links: Mutex::default(),
-            progress,
+            goes_on,
+            stopped: AtomicBool::new(false),
         };
         Queue::run(
             threads.max(1),
@@ -122,6 +129,9 @@ impl<B: Backing> Volume<B> {
 
 impl<B: Backing> Count<'_, B> {
     fn piece(&self, piece: Piece<B>, queue: &Queue<Piece<B>>) {
+        if self.stopped.load(Ordering::Relaxed) {
+            return;
+        }
         match piece {
             Piece::Files(dir, names) => self.files(&dir, &names, queue),
             Piece::Dir(at) => {
@@ -171,7 +181,7 @@ impl<B: Backing> Count<'_, B> {
             if let Some(Piece::Files(dir, files)) = batch {
                 self.files(&dir, &files, queue);
             }
-            if end {
+            if end || self.stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
         }
@@ -194,7 +204,9 @@ impl<B: Backing> Count<'_, B> {
         }
         let mut found = self.found.lock();
         found.add(sum);
-        (self.progress)(found.files);
+        if !(self.goes_on)(found.files) {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
     }
 
     fn file(&self, dir: &B::Dir, name: &EntryName, sum: &mut Census) -> Result<()> {
