@@ -152,7 +152,12 @@ fn a_volume_is_opened_by_its_recovery_key_alone() {
         key_id: main.into(),
         pending_window_in_days: Some(7.try_into().unwrap()),
     };
-    kit.kms.owner().schedule_key_deletion(&request).unwrap();
+    let refused = kit.kms.owner().schedule_key_deletion(&request).unwrap_err();
+    let refused = refused.to_string();
+    let (_, words) = refused.rsplit_once("--force \"").unwrap();
+    let words = words.split('"').next();
+    let owner = kit.kms.owner().forced(words);
+    owner.schedule_key_deletion(&request).unwrap();
     let day = Duration::from_secs(24 * 3600).as_millis() as i64;
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let then = Timestamp::from_millis(since.as_millis() as i64 + 8 * day);

@@ -181,6 +181,13 @@ impl<'a, B: Backing> Control<'a, B> {
 
     /// Whether anyone has the volume open for writing now.
     pub(super) fn is_locked(&self) -> Result<bool> {
+        // Who only asks makes no lock file: it would be theirs.
+        if self
+            .read(&LOCK)
+            .is_err_and(|error| matches!(error, VolumeError::NotFound))
+        {
+            return Ok(false);
+        }
         Ok(self.backing.lock(&self.dir, &LOCK, true)?.is_none())
     }
 
