@@ -314,7 +314,8 @@ fn rotation_without_a_mount() {
     let dry = place.json(["rewrap", "c", "--dry-run", "--json"]);
     assert_eq!(
         (&dry["dry_run"], &dry["volume_key"]),
-        (&true.into(), &false.into())
+        (&true.into(), &true.into()),
+        "what would be done"
     );
     assert_eq!(place.json(["rewrap", "c", "--json"])["volume_key"], true);
     assert_eq!(place.json(["rewrap", "c", "--json"])["volume_key"], false);
