@@ -85,6 +85,18 @@ pub trait VolumeKeys: Send + Sync {
         to_key: &KeyId,
     ) -> Result<Vec<u8>>;
 
+    /// Both, of one wrapped data key: in the clear, and under the current material of `to_key`.
+    fn decrypt_and_re_encrypt(
+        &self,
+        requester: Requester,
+        blob: &[u8],
+        context: &EncryptionContext,
+        to_key: &KeyId,
+    ) -> Result<(Key256, Vec<u8>)> {
+        let plaintext = self.decrypt(requester, blob, context)?;
+        Ok((plaintext, self.re_encrypt(blob, context, to_key)?))
+    }
+
     /// Whether the volume may decrypt under a key at this moment.
     fn check_usable(&self, key: &KeyId) -> Result<()>;
 
@@ -177,6 +189,19 @@ impl VolumeKeys for Embedded {
         self.kms
             .client(caller.as_ref().unwrap_or(&self.caller))
             .re_encrypt_data_key(blob, context, to_key, context)
+    }
+
+    fn decrypt_and_re_encrypt(
+        &self,
+        requester: Requester,
+        blob: &[u8],
+        context: &EncryptionContext,
+        to_key: &KeyId,
+    ) -> Result<(Key256, Vec<u8>)> {
+        let caller = self.asked_by(requester);
+        self.kms
+            .client(caller.as_ref().unwrap_or(&self.caller))
+            .open_and_re_encrypt_data_key(blob, context, to_key)
     }
 
     fn check_usable(&self, key: &KeyId) -> Result<()> {

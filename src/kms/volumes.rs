@@ -53,6 +53,9 @@ struct Shown<'a> {
     context: &'a EncryptionContext,
 }
 
+/// The same, of a data key that the volume got in the clear as well.
+struct HandedOut<'a>(Shown<'a>);
+
 impl Parameters for Shown<'_> {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
         let context = serde_json::to_string(self.context)
@@ -62,6 +65,15 @@ impl Parameters for Shown<'_> {
             self.key
         );
         out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Parameters for HandedOut<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.write_json(out)?;
+        out.pop();
+        out.extend_from_slice(br#","decrypted":true}"#);
         Ok(())
     }
 }
@@ -131,6 +143,36 @@ impl Client<'_> {
             let (blob, material) = seal_under(&destination, to, plaintext.expose())?;
             call.used(&destination, &material);
             Ok(blob)
+        })
+    }
+
+    /// Decrypt and ReEncrypt of one data key, for a volume that needs both: one use of the key and
+    /// one record, which says that the data key was handed out too.
+    ///
+    /// # Errors
+    /// As [`Client::decrypt_data_key`] and [`Client::re_encrypt_data_key`].
+    pub fn open_and_re_encrypt_data_key(
+        &self,
+        blob: &[u8],
+        context: &EncryptionContext,
+        to_key: &KeyId,
+    ) -> Result<(Key256, Vec<u8>)> {
+        let blob = Blob::parse(blob).map_err(|_| KmsError::InvalidCiphertext)?;
+        let shown = HandedOut(Shown {
+            key: to_key,
+            context,
+        });
+        let _look = self.kms().cache.look();
+        self.perform(Operation::ReEncrypt, Some(&shown), |call| {
+            let facts = with_context(context);
+            blob_key(call, &blob, Operation::Decrypt, &facts)?;
+            let source = blob_key(call, &blob, Operation::ReEncryptFrom, &facts)?;
+            let place = call.place(to_key)?;
+            let destination = call.use_place(&place, Operation::ReEncryptTo, &facts)?;
+            let plaintext = open_data_key(call, &source, &blob, context)?;
+            let (blob, material) = seal_under(&destination, context, plaintext.expose())?;
+            call.used(&destination, &material);
+            Ok((plaintext, blob))
         })
     }
 }

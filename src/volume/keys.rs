@@ -3,7 +3,7 @@
 //! A data key is wrapped under the volume's CMK, and once more under its recovery CMK where it has
 //! one. Whichever can be used opens the file, the volume's own first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,6 +27,9 @@ const CACHE_USES: u32 = 10_000;
 thread_local! {
     /// For whom this thread opens or makes a file: no matter of the ten functions in between.
     static REQUESTER: Cell<Requester> = const { Cell::new(Requester { uid: None, pid: None }) };
+
+    /// What a rewrap under way on this thread is about to ask for.
+    static AHEAD: RefCell<Option<Ahead>> = const { RefCell::new(None) };
 }
 
 /// Has what this thread asks of the key manager recorded as asked for by `caller`, for as long as it
@@ -45,6 +48,34 @@ impl OnBehalf {
 impl Drop for OnBehalf {
     fn drop(&mut self) {
         REQUESTER.set(self.0);
+    }
+}
+
+/// A data key that is opened to be wrapped anew: one use of the key is enough for both.
+struct Ahead {
+    to: KeyId,
+    /// The blob that was opened, and what it becomes.
+    made: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// While this lives, a data key that its thread has to open is wrapped anew under `to` at the same
+/// time, for [`DataKeys::rewrap`].
+pub(super) struct LooksAhead;
+
+impl LooksAhead {
+    pub(super) fn to(to: &Cmks) -> Self {
+        // With two CMKs there is more to ask for than that.
+        AHEAD.set(to.recovery.is_none().then_some(Ahead {
+            to: to.main,
+            made: None,
+        }));
+        Self
+    }
+}
+
+impl Drop for LooksAhead {
+    fn drop(&mut self) {
+        AHEAD.set(None);
     }
 }
 
@@ -340,7 +371,10 @@ impl DataKeys {
         let data_key = self.decrypt(file, &wrapping.blob)?;
         let keys = FileKeys::derive(&data_key, &self.volume, file, wrapped.key_generation);
         let keys = Arc::new(keys);
-        self.keep(*file, Arc::clone(&wrapping.blob), Arc::clone(&keys));
+        // A run over all files would only drive out what is in use.
+        if AHEAD.with_borrow(Option::is_none) {
+            self.keep(*file, Arc::clone(&wrapping.blob), Arc::clone(&keys));
+        }
         Ok(keys)
     }
 
@@ -365,9 +399,21 @@ impl DataKeys {
     }
 
     fn decrypt(&self, file: &FileId, blob: &[u8]) -> Result<Key256> {
-        Ok(self
-            .source
-            .decrypt(REQUESTER.get(), blob, &self.context(file))?)
+        let (requester, context) = (REQUESTER.get(), self.context(file));
+        let to = AHEAD.with_borrow(|ahead| ahead.as_ref().map(|ahead| ahead.to));
+        if let Some(to) = to
+            && matches!(is_current(self.source(), blob, &to), Ok(false))
+        {
+            let (opened, anew) = self
+                .source
+                .decrypt_and_re_encrypt(requester, blob, &context, &to)?;
+            AHEAD.set(Some(Ahead {
+                to,
+                made: Some((blob.to_vec(), anew)),
+            }));
+            return Ok(opened);
+        }
+        Ok(self.source.decrypt(requester, blob, &context)?)
     }
 
     /// The wrappings of a file's data key under the current material of all of `to`; `blobs` are
@@ -376,6 +422,12 @@ impl DataKeys {
     /// # Errors
     /// As [`wrapped_under`].
     pub(super) fn rewrap(&self, file: &FileId, blobs: &[&[u8]], to: &Cmks) -> Result<Vec<Vec<u8>>> {
+        let ahead = AHEAD.with_borrow_mut(|ahead| ahead.as_mut()?.made.take());
+        if let (Some((blob, anew)), [only], None) = (ahead, blobs, to.recovery)
+            && blob == *only
+        {
+            return Ok(vec![anew]);
+        }
         wrapped_under(&*self.source, &self.context(file), blobs, to)
     }
 

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::header_io::slots;
-use super::keys::{Cmks, are_current, key_of};
+use super::keys::{Cmks, LooksAhead, are_current, key_of};
 use super::open_file::{Head, OpenFile};
 use crate::backing::{At, Backing, EntryName, OpenFile as How, SetTime, Stat};
 use crate::format::{
@@ -103,6 +103,7 @@ impl<B: Backing> Volume<B> {
         to: &Cmks,
     ) -> Result<Rewrapped> {
         self.check_writable()?;
+        let _looks_ahead = LooksAhead::to(to);
         // By way of the table of open files: whoever opens it meanwhile shares its lock.
         let file = self.acquire_at(dir, name, stat, true)?;
         let result = self.rewrap_open(&file, to);
