@@ -63,6 +63,8 @@ pub struct FilterArgs {
     volume: Option<String>,
 
     /// Only of the run of this id: a rewrap or re-encrypt, from its start to its end
+    ///
+    /// A rewrap opens each data key and wraps it anew in one ReEncrypt, whose record says `decrypted`.
     #[arg(long, value_name = "RUN-ID")]
     run: Option<String>,
 
