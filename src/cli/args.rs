@@ -73,6 +73,10 @@ pub enum Command {
     /// Wrap the data key of every file anew, under the current material or another CMK
     ///
     /// Rewrites headers only, never content. It may be stopped at any time and run again.
+    ///
+    /// Sizes and times stay as they were, of the cipher files too. So a copy of the cipher directory that
+    /// rsync keeps gets the new headers with `rsync --ignore-times` (and no more than those with
+    /// --no-whole-file): without it, the copy goes on needing the older key material.
     Rewrap(RewrapArgs),
 
     /// Give every file a new data key and encrypt its content anew, in place
@@ -316,6 +320,9 @@ pub struct RewrapArgs {
     /// For files that came back from an old backup of the cipher directory, after the material that they
     /// need was destroyed: their data keys are wrapped anew under the keystore's own. Nothing is rotated
     /// or deleted in the copy; its audit log gets a record of each use. The volume must not be mounted.
+    ///
+    /// With --to-key it moves a volume from one keystore to a CMK in another: the keystore that has the
+    /// volume so far is named here.
     #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
     pub from_keystore: Option<PathBuf>,
 

@@ -34,6 +34,10 @@ impl Progress for Bar {
         self.bar.println(format!("run {run}"));
     }
 
+    fn wants_expected(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     fn expected(&self, files: u64) {
         if files > 0 && self.bar.length() != Some(files) {
             self.bar.set_length(files);

@@ -153,7 +153,9 @@ pub fn run_with<B: Backing>(
     if options.repair {
         recovered = volume.recover(&|| !progress.cancelled())?;
     }
-    progress.expected(volume.count_files()?);
+    if progress.wants_expected() {
+        progress.expected(volume.count_files()?);
+    }
     volume.walk_parallel(options.threads.max(1), &|met| {
         if progress.cancelled() {
             run.found.lock().report.stopped = true;

@@ -20,6 +20,10 @@ pub trait Progress: Send + Sync {
     fn began(&self, _run: &RunId) {}
     /// How many files there will be, about.
     fn expected(&self, _files: u64) {}
+    /// Whether that is to be found out first: it is a walk of its own.
+    fn wants_expected(&self) -> bool {
+        true
+    }
     /// Whether to stop before the next file.
     fn cancelled(&self) -> bool {
         false
@@ -30,6 +34,10 @@ pub trait Progress: Send + Sync {
 pub struct Silent;
 
 impl Progress for Silent {
+    fn wants_expected(&self) -> bool {
+        false
+    }
+
     fn advanced(&self, _files: u64, _bytes: u64) {}
 }
 

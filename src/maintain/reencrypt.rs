@@ -138,7 +138,7 @@ fn work<B: Backing>(
         files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
-    if options.paths.is_empty() {
+    if options.paths.is_empty() && progress.wants_expected() {
         progress.expected(volume.count_files()?);
     }
     let everywhere = Everywhere::new(volume, options.threads.max(1), progress, &run);

@@ -243,7 +243,7 @@ fn work<B: Backing>(
         }
     };
     let count = recorded.start_count()?;
-    if options.paths.is_empty() && !options.dry_run {
+    if options.paths.is_empty() && !options.dry_run && progress.wants_expected() {
         progress.expected(volume.count_files()?);
     }
     let everywhere = Everywhere::new(volume, options.threads, progress, &run);
