@@ -548,18 +548,18 @@ fn deleting_a_needed_key_takes_the_words_of_the_refusal() {
 fn a_volume_moves_to_a_key_in_another_keystore() {
     let place = Place::with_volume();
     place.mount(&[]);
-    std::fs::write(place.path("m/f"), "hello").unwrap();
+    fs::write(place.path("m/f"), "hello").unwrap();
     place.ok(["umount", "m"]);
     let other = |words: &[&str]| place.run(["--keystore", "other"].iter().chain(words));
     other(&["keystore", "init"]).success();
     let made = other(&["kms", "create-key"]).success();
-    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
     let key = made["KeyMetadata"]["KeyId"].as_str().unwrap();
     let from = ["--from-keystore", "keystore"];
     other(&["rewrap", "c", "--to-key", key]).fails(NO_SUCH_KEY, "does not exist");
     let moves = ["rewrap", "c", "--to-key", key, "--json"];
     let report = other(&[&moves[..], &from].concat()).success();
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(
         (&report["complete"], &report["rewrapped"]),
         (&true.into(), &1.into())
