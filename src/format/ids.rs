@@ -7,15 +7,46 @@ use serde::{Deserialize, Serialize};
 use super::FormatError;
 use crate::crypto::random_array;
 
+/// Each byte as two lower-case hexadecimal digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
+/// The lower-case hexadecimal digits of some bytes.
+pub fn hex_digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
+    bytes.map(|byte| HEX[usize::from(byte)])
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let digits = bytes.iter().flat_map(|byte| HEX[usize::from(*byte)]);
+    digits.map(char::from).collect()
+}
+
+/// 16 bytes as a UUID (RFC 9562).
+pub fn uuid(bytes: &[u8]) -> String {
+    let mut text = hex(bytes);
+    for at in [20, 16, 12, 8] {
+        if at < text.len() {
+            text.insert(at, '-');
+        }
     }
     text
+}
+
+/// The bytes of a random UUID: version 4, variant 10 (RFC 9562).
+pub fn random_uuid() -> [u8; 16] {
+    let mut bytes: [u8; 16] = random_array();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
 }
 
 macro_rules! id {

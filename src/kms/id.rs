@@ -5,7 +5,25 @@ use std::str::FromStr;
 
 use super::error::KmsError;
 use crate::crypto;
-use crate::format::hex;
+use crate::format::{hex, random_uuid, uuid};
+
+/// (De)serialization as text, by `Display` and `FromStr`.
+macro_rules! text_serde {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
 
 /// The id of a CMK: a UUID, or `mrk-` and 32 hex digits for a multi-Region key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,24 +71,13 @@ impl KeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.multi_region {
-            return write_uuid(f, &self.bytes);
+            return f.write_str(&uuid(&self.bytes));
         }
         write!(f, "mrk-{}", hex(&self.bytes))
     }
 }
 
-impl serde::Serialize for KeyId {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for KeyId {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(KeyId);
 
 impl FromStr for KeyId {
     type Err = KmsError;
@@ -106,22 +113,11 @@ impl RunId {
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_uuid(f, &self.0)
+        f.write_str(&uuid(&self.0))
     }
 }
 
-impl serde::Serialize for RunId {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for RunId {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(RunId);
 
 impl FromStr for RunId {
     type Err = KmsError;
@@ -189,20 +185,6 @@ impl FromStr for MaterialId {
             .map(Self)
             .ok_or_else(|| KmsError::Validation(format!("'{text}' is no key material id")))
     }
-}
-
-/// 16 random bytes as a UUID of version 4, variant 10 (RFC 9562).
-fn random_uuid() -> [u8; 16] {
-    let mut bytes: [u8; 16] = crypto::random_array();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    bytes
-}
-
-fn write_uuid(f: &mut fmt::Formatter<'_>, bytes: &[u8; 16]) -> fmt::Result {
-    let digits = hex(bytes);
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
-    f.write_str(&parts.join("-"))
 }
 
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {

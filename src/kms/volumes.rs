@@ -136,12 +136,7 @@ impl Client<'_> {
         };
         let _look = self.kms().cache.look();
         self.perform(Operation::ReEncrypt, Some(&shown), |call| {
-            let source = blob_key(call, &blob, Operation::ReEncryptFrom, &with_context(from))?;
-            let place = call.place(to_key)?;
-            let destination = call.use_place(&place, Operation::ReEncryptTo, &with_context(to))?;
-            let plaintext = open_data_key(call, &source, &blob, from)?;
-            let (blob, material) = seal_under(&destination, to, plaintext.expose())?;
-            call.used(&destination, &material);
+            let (_, blob) = wrap_anew(call, &blob, from, to_key, to)?;
             Ok(blob)
         })
     }
@@ -164,17 +159,27 @@ impl Client<'_> {
         });
         let _look = self.kms().cache.look();
         self.perform(Operation::ReEncrypt, Some(&shown), |call| {
-            let facts = with_context(context);
-            blob_key(call, &blob, Operation::Decrypt, &facts)?;
-            let source = blob_key(call, &blob, Operation::ReEncryptFrom, &facts)?;
-            let place = call.place(to_key)?;
-            let destination = call.use_place(&place, Operation::ReEncryptTo, &facts)?;
-            let plaintext = open_data_key(call, &source, &blob, context)?;
-            let (blob, material) = seal_under(&destination, context, plaintext.expose())?;
-            call.used(&destination, &material);
-            Ok((plaintext, blob))
+            blob_key(call, &blob, Operation::Decrypt, &with_context(context))?;
+            wrap_anew(call, &blob, context, to_key, context)
         })
     }
+}
+
+/// The data key of a blob, and what it is under the current material of `to_key` and another context.
+fn wrap_anew(
+    call: &Call<'_>,
+    blob: &Blob<'_>,
+    from: &EncryptionContext,
+    to_key: &KeyId,
+    to: &EncryptionContext,
+) -> Result<(Key256, Vec<u8>)> {
+    let source = blob_key(call, blob, Operation::ReEncryptFrom, &with_context(from))?;
+    let place = call.place(to_key)?;
+    let destination = call.use_place(&place, Operation::ReEncryptTo, &with_context(to))?;
+    let plaintext = open_data_key(call, &source, blob, from)?;
+    let (blob, material) = seal_under(&destination, to, plaintext.expose())?;
+    call.used(&destination, &material);
+    Ok((plaintext, blob))
 }
 
 impl Kms {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
+use super::{Progress, tell_expected};
 use crate::backing::{Backing, Kind};
 use crate::volume::{DirIdCheck, LOST_AND_FOUND, Met, Visit, Volume, VolumeError};
 
@@ -153,9 +153,7 @@ pub fn run_with<B: Backing>(
     if options.repair {
         recovered = volume.recover(&|| !progress.cancelled())?;
     }
-    if progress.wants_expected() {
-        progress.expected(volume.count_files()?);
-    }
+    tell_expected(volume, progress)?;
     volume.walk_parallel(options.threads.max(1), &|met| {
         if progress.cancelled() {
             run.found.lock().report.stopped = true;

@@ -10,7 +10,9 @@ mod select;
 pub use everywhere::Failed;
 pub use select::Exclude;
 
+use crate::backing::Backing;
 use crate::kms::RunId;
+use crate::volume::{Volume, VolumeError};
 
 /// Is told how far a walk is. Called from the threads that walk; must be quick.
 pub trait Progress: Send + Sync {
@@ -28,6 +30,17 @@ pub trait Progress: Send + Sync {
     fn cancelled(&self) -> bool {
         false
     }
+}
+
+/// Tells how many files there will be, where somebody looks.
+fn tell_expected<B: Backing>(
+    volume: &Volume<B>,
+    progress: &dyn Progress,
+) -> Result<(), VolumeError> {
+    if progress.wants_expected() {
+        progress.expected(volume.count_files()?);
+    }
+    Ok(())
 }
 
 /// Says nothing.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
 use super::record::Recorded;
-use super::{Exclude, Progress};
+use super::{Exclude, Progress, tell_expected};
 use crate::backing::Backing;
 use crate::kms::{InRun, Outcome, RunId, RunKind};
 use crate::volume::{Reencrypted, Renewed, RunLog, Visit, Volume, VolumeError};
@@ -138,8 +138,8 @@ fn work<B: Backing>(
         files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
-    if options.paths.is_empty() && progress.wants_expected() {
-        progress.expected(volume.count_files()?);
+    if options.paths.is_empty() {
+        tell_expected(volume, progress)?;
     }
     let everywhere = Everywhere::new(volume, options.threads.max(1), progress, &run);
     let settled = everywhere.run(&options.paths, !options.exclude.is_empty())?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::everywhere::{EachFile, Everywhere, Failed, Pace};
 use super::record::{Recorded, Tally};
-use super::{Exclude, Progress};
+use super::{Exclude, Progress, tell_expected};
 use crate::backing::Backing;
 use crate::kms::{Census, InRun, KeyId, Outcome, RunId, RunKind};
 use crate::volume::{Cmks, Material, Rewrapped, Visit, Volume, VolumeError};
@@ -224,11 +224,8 @@ fn work<B: Backing>(
         found: Mutex::default(),
     };
     let limited = options.is_limited();
-    let record = Volume::peek(volume.backing())?;
-    let materials = record
-        .volume_keys
-        .iter()
-        .filter_map(|key| Material::of(key));
+    let volume_keys = volume.wrapped_volume_keys()?;
+    let materials = volume_keys.iter().filter_map(|key| Material::of(key));
     let volume_keys_before = materials.map(|material| material.to_string()).collect();
     let volume_key = if options.dry_run {
         !limited && !volume.is_volume_key_current(&run.to)?
@@ -243,18 +240,18 @@ fn work<B: Backing>(
         }
     };
     let count = recorded.start_count()?;
-    if options.paths.is_empty() && !options.dry_run && progress.wants_expected() {
-        progress.expected(volume.count_files()?);
+    if options.paths.is_empty() && !options.dry_run {
+        tell_expected(volume, progress)?;
     }
     let everywhere = Everywhere::new(volume, options.threads, progress, &run);
+    if !options.dry_run {
+        // Of a header's two slots one is overwritten: the other one has to be durable.
+        volume.backing().sync_all()?;
+    }
     let settled = if options.dry_run && !volume.is_exclusive() {
         // Whoever else writes moves files unseen: it is no proof of anything in any case.
         everywhere.once(&options.paths)?
-    } else if options.dry_run {
-        everywhere.run(&options.paths, !options.exclude.is_empty())?
     } else {
-        // Of a header's two slots one is overwritten: the other one has to be durable.
-        volume.backing().sync_all()?;
         everywhere.run(&options.paths, !options.exclude.is_empty())?
     };
     let Run { found, to, .. } = run;
@@ -276,7 +273,7 @@ fn work<B: Backing>(
         && report.failed.is_empty()
         && !(options.dry_run && (report.rewrapped > 0 || volume_key));
     if report.complete && !options.dry_run && options.remove_recovery_key.is_some() {
-        clear((volume, recorded.id()), options, &to, progress, &mut report)?;
+        clear(volume, recorded.id(), options, &to, progress, &mut report)?;
     }
     report.volume_key = volume_key;
     report.volume_keys_before = volume_keys_before;
@@ -292,7 +289,8 @@ fn work<B: Backing>(
 
 /// Takes a removed CMK out of the slots that don't count any more. What counts is durable.
 fn clear<B: Backing>(
-    (volume, id): (&Volume<B>, RunId),
+    volume: &Volume<B>,
+    id: RunId,
     options: &RewrapOptions,
     to: &Cmks,
     progress: &dyn Progress,

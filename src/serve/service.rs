@@ -1,6 +1,5 @@
 //! One request, from its bytes to its answer.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use super::Limits;
 use super::answer::{self, Answer};
 use super::client::{NOTE_VOLUME, REQUESTER_HEADER, RUN_HEADER, VOLUME_HEADER};
 use super::sigv4::{self, AuthError, Authorization};
-use crate::crypto;
+use crate::format::{random_uuid, uuid};
 use crate::kms::api;
 use crate::kms::{Caller, Kms, KmsError, Principal, Region, Source};
 
@@ -81,7 +80,7 @@ impl Service {
 
     /// Answers a request.
     pub(super) async fn handle(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Answer {
-        let id = request_id();
+        let id = uuid(&random_uuid());
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/health") => self.health(&id).await,
             (&Method::POST, "/") => self.operation(peer, request, id).await,
@@ -408,20 +407,4 @@ fn region(given: &Authorization<'_>) -> Result<Region, AuthError> {
         .region
         .parse()
         .map_err(|_| AuthError::Scope("Credential should be scoped to a valid region.".to_owned()))
-}
-
-/// A random UUID (RFC 9562 version 4).
-fn request_id() -> String {
-    let mut bytes: [u8; 16] = crypto::random_array();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -593,7 +593,7 @@ impl Request for GetKeyLastUsageRequest {
             key_last_usage: last.map_or_else(
                 KeyLastUsageData::default,
                 |(operation, time, event)| {
-                    let id = super::uuid(&event);
+                    let id = crate::format::uuid(&event);
                     KeyLastUsageData {
                         operation: Some(operation),
                         timestamp: Some(time),

@@ -89,7 +89,6 @@ pub use tags::{
 use super::client::{Call, Client};
 use super::error::{KmsError, Result};
 use super::state::Operation;
-use crate::format::hex;
 
 /// What an operation is told, and what it does.
 pub trait Request: DeserializeOwned + Serialize {
@@ -268,17 +267,6 @@ use key_request;
 #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)] // as serde wants it
 fn is_false(flag: &Option<bool>) -> bool {
     *flag != Some(true)
-}
-
-/// 16 bytes as a UUID.
-fn uuid(bytes: &[u8]) -> String {
-    let mut text = hex(bytes);
-    for at in [20, 16, 12, 8] {
-        if at < text.len() {
-            text.insert(at, '-');
-        }
-    }
-    text
 }
 
 /// Which part of a listing is wanted.

@@ -9,6 +9,7 @@
 //! same MAC. It is written after each record, so that a record cut off at the end is missed.
 
 use crate::crypto::{self, MacKey};
+use crate::format::hex_digits;
 
 /// Bytes of a head: magic, segment, seq, length of the file, hash, MAC.
 pub(super) const HEAD_LEN: usize = 8 + 3 * 8 + 32 + 32;
@@ -94,26 +95,8 @@ pub(super) fn genesis(number: i64, before: &[u8; 32]) -> [u8; 32] {
     ])
 }
 
-/// Each byte as two digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
-
 pub(super) fn push_hex<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N]) {
-    let pairs = bytes.map(|byte| HEX[usize::from(byte)]);
-    out.extend_from_slice(pairs.as_flattened());
-}
-
-/// The digits of some bytes.
-pub(super) fn hex<const N: usize>(bytes: [u8; N]) -> impl Iterator<Item = u8> {
-    bytes.into_iter().flat_map(|byte| HEX[usize::from(byte)])
+    out.extend_from_slice(hex_digits(bytes).as_flattened());
 }
 
 fn unhex(text: &[u8]) -> Option<[u8; 32]> {

@@ -7,8 +7,9 @@ use super::super::caller::{Caller, Principal};
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::Event;
-use super::chain::{hex, push_hex};
+use super::chain::push_hex;
 use crate::crypto;
+use crate::format::hex_digits;
 
 /// What local programs of this package are called.
 const OWN_AGENT: &str = concat!("envelopefs/", env!("CARGO_PKG_VERSION"));
@@ -197,7 +198,7 @@ fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
         .chain(15..19)
         .chain(20..24)
         .chain(25..37);
-    for (place, digit) in places.zip(hex(bytes)) {
+    for (place, digit) in places.zip(hex_digits(&bytes).into_iter().flatten()) {
         digits[place] = digit;
     }
     out.extend_from_slice(&digits);
