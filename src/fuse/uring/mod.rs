@@ -5,7 +5,8 @@
 //!
 //! `codec` has the kernel's numbers and structures, `answer` has one request answered by
 //! [`Ops`](super::ops::Ops), `ring` is the ring and the memory of its entries, `worker` what a thread
-//! does, `device` what still goes over `/dev/fuse`: INIT, and requests that nobody waits for.
+//! does, `handover` how its answers reach who waits, `device` what still goes over `/dev/fuse`: INIT,
+//! and requests that nobody waits for.
 //!
 //! Each thread has a ring of its own with one entry for its queue: an entry that waits for a request
 //! belongs to a thread that waits too. A thread that is held up (by a disk, by a key manager) holds
@@ -20,6 +21,7 @@ mod answer;
 mod codec;
 mod cpus;
 mod device;
+mod handover;
 mod ring;
 mod worker;
 
@@ -36,6 +38,7 @@ use super::options::{LARGEST_REQUEST, MountOptions};
 use super::transport::{EndSignal, Invalidate};
 use crate::volume::Backing;
 use cpus::Cpus;
+use handover::{Handover, OwnPolicy};
 use ring::Ring;
 
 /// Whether the kernel takes requests over io_uring is a setting of its module.
@@ -100,10 +103,14 @@ impl<B: Backing> Rings<B> {
         });
         let mut threads = Vec::new();
         let (ready, started) = mpsc::channel();
+        let (policy, online) = (OwnPolicy::look(), cpus.online.len());
         for plan in plans {
             let (shared, ready) = (Arc::clone(&shared), ready.clone());
             let name = format!("fuse-ring-{}", plan.queues[0]);
-            let body = move || run(&shared, &plan, payload, ready);
+            let body = move || {
+                let handover = policy.map(|policy| Handover::new(policy, online));
+                run(&shared, &plan, payload, handover, ready)
+            };
             threads.push(thread::Builder::new().name(name).spawn(body)?);
         }
         drop(ready);
@@ -180,6 +187,7 @@ fn run<B: Backing>(
     shared: &Shared<B>,
     plan: &Plan,
     payload: usize,
+    handover: Option<Handover>,
     ready: mpsc::Sender<io::Result<()>>,
 ) -> io::Result<()> {
     let begin = || {
@@ -196,7 +204,7 @@ fn run<B: Backing>(
     };
     let _ = ready.send(Ok(()));
     drop(ready);
-    worker::serve(&mut ring, &shared.ops, plan.cpu).inspect_err(|error| {
+    worker::serve(&mut ring, &shared.ops, plan.cpu, handover).inspect_err(|error| {
         error!(queues = ?plan.queues, %error, "a thread of the mount ended early");
     })
 }

@@ -164,8 +164,13 @@ impl Ring {
         })
     }
 
+    /// Sends off what was committed, without waiting. What can't go now goes with [`Self::next`].
+    pub(super) fn send(&mut self) {
+        let _ = self.uring.submit();
+    }
+
     /// The answer to the request in an entry is in its payload, or there is none but an error. It
-    /// goes out with the next call of [`Self::next`].
+    /// goes out with the next call of [`Self::next`], or with [`Self::send`].
     pub(super) fn commit(&mut self, index: usize, answer: Result<usize, Errno>) -> io::Result<()> {
         let entry = &mut self.entries[index];
         let (error, len) = match answer {

@@ -10,20 +10,29 @@ use super::super::ops::Ops;
 use super::super::panics::contain;
 use super::answer::answer;
 use super::codec::opcode;
+use super::handover::Handover;
 use super::ring::{Request, Ring};
 use crate::volume::Backing;
 
 /// A read of this many bytes is no small one: whoever asks for it reads on meanwhile.
 const LARGE_READ: u32 = 128 << 10;
 
-/// Until the connection ends. `cpu`: where the thread belongs.
-pub(super) fn serve<B: Backing>(ring: &mut Ring, ops: &Ops<B>, cpu: Option<u16>) -> io::Result<()> {
+/// Until the connection ends. `cpu`: where the thread belongs; `handover`: how it answers who waits
+/// there.
+pub(super) fn serve<B: Backing>(
+    ring: &mut Ring,
+    ops: &Ops<B>,
+    cpu: Option<u16>,
+    mut handover: Option<Handover>,
+) -> io::Result<()> {
     let mut place = cpu.map(Place::new);
     while let Some(index) = ring.next()? {
+        let mut streams = false;
         let result = match ring.request(index) {
             Some(request) => {
+                streams = is_large_read(&request);
                 if let Some(place) = &mut place {
-                    place.suit(is_large_read(&request));
+                    place.suit(streams);
                 }
                 // `ops` contains the panics of operations, this those of the codec.
                 contain("request", || {
@@ -39,6 +48,10 @@ pub(super) fn serve<B: Backing>(ring: &mut Ring, ops: &Ops<B>, cpu: Option<u16>)
             None => Err(Errno::IO),
         };
         ring.commit(index, result)?;
+        // One who streams goes on elsewhere, while the next piece is opened here.
+        if let Some(handover) = handover.as_mut().filter(|_| !streams) {
+            handover.send(|| ring.send());
+        }
     }
     Ok(())
 }
