@@ -252,6 +252,7 @@ impl MountPlan {
         options.noexec = !asked.exec.unwrap_or(!options.noexec);
         options.nosuid = !asked.suid.unwrap_or(!options.nosuid);
         options.noatime = !asked.atime.unwrap_or(!options.noatime);
+        options.xattrs = asked.xattr.unwrap_or(options.xattrs);
         let name = asked
             .fsname
             .as_deref()

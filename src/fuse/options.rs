@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub nosuid: bool,
     /// Don't keep access times.
     pub noatime: bool,
+    /// There are extended attributes, and ACLs with them.
+    pub xattrs: bool,
     /// What the mount table shows as the source; the mount point's own name when not given.
     pub fsname: Option<String>,
     /// The type in the mount table is `fuse.<subtype>`; plain `fuse` when it is empty;
@@ -71,6 +73,7 @@ impl MountOptions {
             noexec: false,
             nosuid: true,
             noatime: false,
+            xattrs: true,
             fsname: None,
             subtype: None,
             uid: None,
@@ -166,7 +169,7 @@ pub(super) fn features(options: &MountOptions) -> InitFlags {
         | InitFlags::FUSE_CACHE_SYMLINKS
         | InitFlags::FUSE_NO_OPENDIR_SUPPORT
         | InitFlags::FUSE_NO_EXPORT_SUPPORT;
-    if options.default_permissions {
+    if options.default_permissions && options.xattrs {
         // The kernel takes this as asking for default_permissions too.
         flags |= InitFlags::FUSE_POSIX_ACL;
     }

@@ -30,7 +30,7 @@ fn every_option_of_the_manual_is_taken() {
 #[test]
 fn what_mount_users_type() {
     let options = parse(
-        "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,fsname=f,subtype=s,uid=1,\
+        "ro,remount,allow_other,default_permissions,nodev,noexec,nosuid,noatime,noxattr,fsname=f,subtype=s,uid=1,\
          gid=2,umask=077,idle=10m,key-ttl=60s,kms=unix:/s,keystore=/k,passphrase-file=/p,key-file=/f,log=/l,\
          nojournal,auto-rewrap,transport=uring",
     );
@@ -43,6 +43,7 @@ fn what_mount_users_type() {
         exec: Some(false),
         suid: Some(false),
         atime: Some(false),
+        xattr: Some(false),
         fsname: Some("f".into()),
         subtype: Some("s".into()),
         uid: Some(1),

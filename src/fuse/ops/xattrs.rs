@@ -29,13 +29,26 @@ impl XattrAnswer {
 }
 
 impl<B: Backing> Ops<B> {
+    /// A request about extended attributes. Where there are none, the kernel asks each of the four
+    /// kinds once.
+    fn run_xattr<T>(
+        &self,
+        operation: &'static str,
+        body: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        if !self.xattrs {
+            return Err(Errno::NOSYS);
+        }
+        self.run(operation, body)
+    }
+
     pub(in crate::fuse) fn get_xattr(
         &self,
         node: NodeId,
         name: &[u8],
         room: u32,
     ) -> Result<XattrAnswer, Errno> {
-        self.run("getxattr", || {
+        self.run_xattr("getxattr", || {
             let value = self.volume.get_xattr(node, name).map_err(|error| {
                 match Errno::from(error) {
                     // No ACLs below: then there is none here. Any other answer to this question
@@ -54,7 +67,7 @@ impl<B: Backing> Ops<B> {
         node: NodeId,
         room: u32,
     ) -> Result<XattrAnswer, Errno> {
-        self.run("listxattr", || {
+        self.run_xattr("listxattr", || {
             let mut list = Vec::new();
             for name in self.volume.list_xattr(node)? {
                 // Shown to the administrator only, as every filesystem has it; getxattr(2) is kept
@@ -78,7 +91,7 @@ impl<B: Backing> Ops<B> {
         value: &[u8],
         flags: i32,
     ) -> Result<(), Errno> {
-        self.run("setxattr", || {
+        self.run_xattr("setxattr", || {
             let mode = match flags {
                 0 => XattrMode::Any,
                 libc::XATTR_CREATE => XattrMode::Create,
@@ -97,7 +110,7 @@ impl<B: Backing> Ops<B> {
     }
 
     pub(in crate::fuse) fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<(), Errno> {
-        self.run("removexattr", || {
+        self.run_xattr("removexattr", || {
             Ok(self.volume.remove_xattr(node, name)?)
         })
     }

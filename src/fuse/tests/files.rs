@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, XattrFlags, fallocate, flock};
 use rustix::io::Errno;
 
 use super::*;
@@ -328,4 +328,64 @@ fn syncing_reaches_the_volume() {
     assert_eq!(m.requests("fsync"), 2);
     File::open(&m.point).unwrap().sync_all().unwrap();
     assert_eq!(m.requests("fsyncdir"), 1);
+}
+
+#[test]
+fn what_fills_a_new_file_comes_as_it_was_written_and_is_seen_at_once() {
+    let m = Mounted::new();
+    let path = m.path("f");
+    let bytes = pattern(100 << 10);
+    let mut filler = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .unwrap();
+    let reader = File::open(&path).unwrap();
+    let mut seen = vec![0; bytes.len()];
+    // As tar(1) writes: none begins at a block but the first.
+    for (i, piece) in bytes.chunks(10_000).enumerate() {
+        filler.write_all(piece).unwrap();
+        let end = i * 10_000 + piece.len();
+        // What was read before is in the page cache; its last page has changed since.
+        assert_eq!(reader.read_at(&mut seen, 0).unwrap(), end);
+        assert_eq!(seen[..end], bytes[..end]);
+    }
+    assert_eq!(m.requests("write"), bytes.chunks(10_000).count());
+    assert_eq!(m.requests("getxattr"), 0);
+
+    // Overwritten by another way while it is open, and read by a third.
+    let other = OpenOptions::new().write(true).open(&path).unwrap();
+    other.write_all_at(b"other", 20).unwrap();
+    filler.write_all_at(b"filler", 4090).unwrap();
+    reader.read_at(&mut seen, 0).unwrap();
+    assert_eq!(
+        (&seen[20..25], &seen[4090..4096]),
+        (&b"other"[..], &b"filler"[..])
+    );
+}
+
+#[test]
+fn without_xattrs_the_kernel_asks_for_none() {
+    let with = Mounted::new();
+    let without = Mounted::with(&MountOptions {
+        xattrs: false,
+        ..chosen()
+    });
+    for (m, code) in [(&with, Errno::NODATA), (&without, Errno::OPNOTSUPP)] {
+        let path = m.file("f", b"x", 0o640, 1000);
+        let mut value = [0; 16];
+        // Of an ACL the kernel says by itself that there is none.
+        let acl = ("system.posix_acl_access", Errno::NODATA);
+        for (name, code) in [("user.none", code), ("security.selinux", code), acl] {
+            let result = rustix::fs::getxattr(&path, name, &mut value);
+            assert_eq!(result, Err(code), "{name}");
+        }
+        // The mode is checked all the same.
+        assert!(!m.shell_as(1001, "cat f").status.success());
+        assert_eq!(m.run_as(1000, "cat f"), "x");
+    }
+    assert!(with.requests("getxattr") > 0);
+    assert_eq!(without.requests("getxattr"), 0);
+    let set = rustix::fs::setxattr(without.path("f"), "user.a", b"1", XattrFlags::empty());
+    assert_eq!(set, Err(Errno::OPNOTSUPP));
 }
