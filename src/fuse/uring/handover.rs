@@ -17,11 +17,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
 
-/// How many answers pass until it is looked again at how much the machine has to do.
-const LOOK_EVERY: u32 = 64;
+/// How long a look at what the machine has to do holds. The kernel counts in hundredths of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// All processors are at work when less than this part of one was idle since the look before.
+const IDLE_PART: u32 = 8;
 
 /// The scheduling policy that a thread has and can return to.
 #[derive(Clone, Copy)]
@@ -57,29 +60,21 @@ impl OwnPolicy {
 /// Sends the answers of one thread.
 pub(super) struct Handover {
     own: OwnPolicy,
-    cpus: usize,
-    load: Option<File>,
-    /// Answers until the next look at the load.
-    left: u32,
-    /// No processor is idle, or was at the last look.
-    busy: bool,
+    load: Load,
 }
 
 impl Handover {
-    /// For the calling thread, on a machine with so many processors at work.
-    pub(super) fn new(own: OwnPolicy, cpus: usize) -> Self {
+    /// For the thread that is to use it.
+    pub(super) fn new(own: OwnPolicy) -> Self {
         Self {
             own,
-            cpus,
-            load: File::open("/proc/loadavg").ok(),
-            left: 0,
-            busy: false,
+            load: Load::new(),
         }
     }
 
     /// Does what sends an answer, in a way that keeps who waited for it on this processor.
     pub(super) fn send<R>(&mut self, send: impl FnOnce() -> R) -> R {
-        if self.is_busy() || change(libc::SCHED_IDLE).is_err() {
+        if self.load.is_full(Instant::now()) || change(libc::SCHED_IDLE).is_err() {
             return send();
         }
         let result = send();
@@ -88,28 +83,59 @@ impl Handover {
         }
         result
     }
+}
 
-    fn is_busy(&mut self) -> bool {
-        if self.left == 0 {
-            self.left = LOOK_EVERY;
-            self.busy = self.running().is_some_and(|running| running >= self.cpus);
+/// Whether any processor is idle now and then. How many threads run at this moment would not tell:
+/// with a request that nobody waits for, who asked and who answers run side by side.
+struct Load {
+    uptime: Option<File>,
+    /// When it was looked last, and how long all processors together had been idle by then.
+    last: Option<(Instant, Duration)>,
+    full: bool,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self {
+            uptime: File::open("/proc/uptime").ok(),
+            last: None,
+            full: false,
         }
-        self.left -= 1;
-        self.busy
     }
 
-    /// How many threads run or could, this one included.
-    fn running(&self) -> Option<usize> {
+    fn is_full(&mut self, now: Instant) -> bool {
+        let since = self.last.map(|(at, _)| now.duration_since(at));
+        if since.is_none_or(|since| since >= LOOK_EVERY)
+            && let Some(idle) = self.idle()
+        {
+            self.note(now, idle);
+        }
+        self.full
+    }
+
+    /// A look that was long ago tells nothing.
+    fn note(&mut self, now: Instant, idle: Duration) {
+        self.full = self.last.is_some_and(|(at, before)| {
+            let since = now.duration_since(at);
+            since < 4 * LOOK_EVERY && idle.saturating_sub(before) * IDLE_PART < since
+        });
+        self.last = Some((now, idle));
+    }
+
+    fn idle(&self) -> Option<Duration> {
         let mut text = [0; 64];
-        let len = self.load.as_ref()?.read_at(&mut text, 0).ok()?;
-        running(text.get(..len)?)
+        let len = self.uptime.as_ref()?.read_at(&mut text, 0).ok()?;
+        idle_of(text.get(..len)?)
     }
 }
 
-/// The number of `/proc/loadavg`: `0.20 0.18 0.12 1/80 11206`.
-fn running(loadavg: &[u8]) -> Option<usize> {
-    let field = std::str::from_utf8(loadavg).ok()?.split(' ').nth(3)?;
-    field.split_once('/')?.0.parse().ok()
+/// The second number of `/proc/uptime`, `48780.75 90120.33`: seconds.
+fn idle_of(uptime: &[u8]) -> Option<Duration> {
+    let field = std::str::from_utf8(uptime)
+        .ok()?
+        .split_whitespace()
+        .nth(1)?;
+    Duration::try_from_secs_f64(field.parse().ok()?).ok()
 }
 
 /// Changes the policy of this thread; its nice value stays.

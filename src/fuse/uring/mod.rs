@@ -103,12 +103,12 @@ impl<B: Backing> Rings<B> {
         });
         let mut threads = Vec::new();
         let (ready, started) = mpsc::channel();
-        let (policy, online) = (OwnPolicy::look(), cpus.online.len());
+        let policy = OwnPolicy::look();
         for plan in plans {
             let (shared, ready) = (Arc::clone(&shared), ready.clone());
             let name = format!("fuse-ring-{}", plan.queues[0]);
             let body = move || {
-                let handover = policy.map(|policy| Handover::new(policy, online));
+                let handover = policy.map(Handover::new);
                 run(&shared, &plan, payload, handover, ready)
             };
             threads.push(thread::Builder::new().name(name).spawn(body)?);

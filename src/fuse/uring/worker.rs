@@ -27,13 +27,14 @@ pub(super) fn serve<B: Backing>(
 ) -> io::Result<()> {
     let mut place = cpu.map(Place::new);
     while let Some(index) = ring.next()? {
-        let mut streams = false;
+        let mut waits = true;
         let result = match ring.request(index) {
             Some(request) => {
-                streams = is_large_read(&request);
+                let streams = is_large_read(&request);
                 if let Some(place) = &mut place {
                     place.suit(streams);
                 }
+                waits = !streams && !is_release(&request);
                 // `ops` contains the panics of operations, this those of the codec.
                 contain("request", || {
                     answer(
@@ -49,11 +50,16 @@ pub(super) fn serve<B: Backing>(
         };
         ring.commit(index, result)?;
         // One who streams goes on elsewhere, while the next piece is opened here.
-        if let Some(handover) = handover.as_mut().filter(|_| !streams) {
+        if let Some(handover) = handover.as_mut().filter(|_| waits) {
             handover.send(|| ring.send());
         }
     }
     Ok(())
+}
+
+/// close(2) doesn't wait for it.
+fn is_release(request: &Request<'_>) -> bool {
+    matches!(request.head.opcode, opcode::RELEASE | opcode::RELEASEDIR)
 }
 
 fn is_large_read(request: &Request<'_>) -> bool {

@@ -7,36 +7,48 @@ fn policy() -> i32 {
     unsafe { libc::sched_getscheduler(0) }
 }
 
-/// On a machine where no processor is idle, or none is busy.
-fn with_load(busy: bool) -> Option<Handover> {
-    let cpus = if busy { 0 } else { usize::MAX };
-    Some(Handover::new(OwnPolicy::look()?, cpus))
+#[test]
+fn the_number_of_uptime_is_understood() {
+    let seconds = |text: &str| idle_of(text.as_bytes()).map(|idle| idle.as_secs_f64());
+    assert_eq!(seconds("48780.75 90120.25\n"), Some(90120.25));
+    for broken in ["", "48780.75", "48780.75 x", "1.0 -2.0", "1.0 inf"] {
+        assert_eq!(seconds(broken), None, "{broken}");
+    }
+    let idle = || Load::new().idle().expect("/proc/uptime");
+    let before = idle();
+    assert!(before > Duration::ZERO && idle() >= before);
 }
 
 #[test]
-fn the_number_of_loadavg_is_understood() {
-    assert_eq!(running(b"0.20 0.18 0.12 3/80 11206\n"), Some(3));
-    for broken in ["", "0.20", "0.20 0.18 0.12 380 1", "0.20 0.18 0.12 x/80 1"] {
-        assert_eq!(running(broken.as_bytes()), None, "{broken}");
+fn a_machine_is_full_when_no_processor_was_idle() {
+    let ms = Duration::from_millis;
+    let (start, mut load) = (Instant::now(), Load::new());
+    // When, and how much idle time there was by then.
+    for (at, idle, full) in [
+        (0, 1000, false),
+        (50, 1000, true),
+        (100, 1010, false), // a fifth of a processor
+        (150, 1010, true),
+        (1150, 1010, false), // too long ago
+        (1200, 900, true),   // the kernel's sum may go back
+    ] {
+        load.note(start + ms(at), ms(idle));
+        assert_eq!(load.full, full, "{at} ms");
     }
-    let here = std::fs::read("/proc/loadavg").expect("/proc/loadavg");
-    assert!(running(&here).is_some_and(|running| running >= 1));
 }
 
 #[test]
 fn a_thread_yields_only_while_it_sends() {
     thread::spawn(|| {
         let own = policy();
-        let Some(mut handover) = with_load(false) else {
+        let Some(allowed) = OwnPolicy::look() else {
             return; // not allowed here: nothing to see
         };
-        for _ in 0..2 * LOOK_EVERY {
-            assert_eq!(handover.send(policy), libc::SCHED_IDLE);
-            assert_eq!(policy(), own);
-        }
-        let Some(mut handover) = with_load(true) else {
-            return;
-        };
+        let mut handover = Handover::new(allowed);
+        assert_eq!(handover.send(policy), libc::SCHED_IDLE);
+        assert_eq!(policy(), own);
+        handover.load.last = Some((Instant::now(), Duration::ZERO));
+        handover.load.full = true;
         assert_eq!(handover.send(policy), own);
     })
     .join()
