@@ -133,7 +133,7 @@ const KNOWN: [(&str, &str); 31] = [
     (
         "noxattr",
         "they are not: what files have of them is neither seen nor obeyed. The kernel stops asking, \
-         twice a file in ls(1): listing takes a fifth of the time",
+         twice a file in ls(1): ls -lR takes a third of the time",
     ),
     (
         "fsname=NAME",
