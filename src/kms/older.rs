@@ -95,8 +95,8 @@ impl Client<'_> {
                 encryption_context: Some(context),
                 ..Facts::default()
             };
-            let place = call.place(to_key)?;
-            let key = call.use_place(&place, Operation::ReEncryptTo, &facts)?;
+            let key = call.key(to_key)?;
+            let key = call.authorize_cached(key, Operation::ReEncryptTo, &facts)?;
             let (blob, material) = seal_under(&key, context, plaintext.expose())?;
             call.used(&key, &material);
             Ok(blob)
