@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cache::Look;
 use super::caller::Caller;
 use super::client::Client;
 use super::context::EncryptionContext;
@@ -156,6 +157,10 @@ impl VolumeKeys for Both {
                 &self.older.place(),
             )
         })
+    }
+
+    fn look(&self) -> Option<Look> {
+        self.keys.look()
     }
 
     fn check_usable(&self, key: &KeyId) -> Result<()> {
