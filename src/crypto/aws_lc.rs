@@ -1,6 +1,7 @@
 //! The default backend: aws-lc-rs.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
 use aws_lc_rs::{digest, hkdf, hmac};
 
 use super::{CryptoError, HmacHash, NONCE_LEN, TAG_LEN};
@@ -100,6 +101,11 @@ pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut 
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
     let okm = prk.expand(info, Length(out.len())).expect(FIXED);
     okm.fill(out).expect(FIXED);
+}
+
+pub(crate) fn kbkdf_hmac_sha256(secret: &[u8], fixed: &[u8], out: &mut [u8]) {
+    let algorithm = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).expect(FIXED);
+    kbkdf_ctr_hmac(algorithm, secret, fixed, out).expect(FIXED);
 }
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {

@@ -1,6 +1,6 @@
 //! Key derivation, message authentication, hashing.
 
-use zeroize::Zeroizing;
+use smallvec::SmallVec;
 
 use super::backend;
 use crate::secret::{Key256, Secret, same_bytes};
@@ -17,14 +17,12 @@ pub fn hkdf_sha256<const N: usize>(key: &Key256, salt: &[u8], info: &[&[u8]]) ->
 ///
 /// `N` is at most 64.
 pub fn kbkdf_hmac_sha256<const N: usize>(key: &Key256, fixed: &[&[u8]]) -> Secret<N> {
-    let prf = backend::HmacSha256::new(key.expose());
-    let fixed = fixed.concat();
-    Secret::init(|out| {
-        for (counter, piece) in (1u32..).zip(out.chunks_mut(32)) {
-            let block = Zeroizing::new(prf.tag(&[&counter.to_be_bytes(), &fixed]));
-            piece.copy_from_slice(&block[..piece.len()]);
-        }
-    })
+    // In one piece, without an allocation for inputs of usual length.
+    let mut input = SmallVec::<[u8; 128]>::new();
+    for part in fixed {
+        input.extend_from_slice(part);
+    }
+    Secret::init(|out| backend::kbkdf_hmac_sha256(key.expose(), &input, out))
 }
 
 /// HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the parts put together.

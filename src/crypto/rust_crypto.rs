@@ -4,6 +4,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
+use zeroize::Zeroizing;
 
 use super::{CryptoError, HmacHash, NONCE_LEN, TAG_LEN};
 
@@ -87,6 +88,14 @@ pub(crate) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[&[u8]], out: &mut 
     hkdf::Hkdf::<Sha256>::new(Some(salt), secret)
         .expand_multi_info(info, out)
         .expect(FIXED);
+}
+
+pub(crate) fn kbkdf_hmac_sha256(secret: &[u8], fixed: &[u8], out: &mut [u8]) {
+    let prf = HmacSha256::new(secret);
+    for (counter, piece) in (1u32..).zip(out.chunks_mut(32)) {
+        let block = Zeroizing::new(prf.tag(&[&counter.to_be_bytes(), fixed]));
+        piece.copy_from_slice(&block[..piece.len()]);
+    }
 }
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {

@@ -132,6 +132,9 @@ fn the_backends_agree() {
         aws_lc::hkdf_sha256(secret.expose(), b"salt", &parts, &mut one);
         rust_crypto::hkdf_sha256(secret.expose(), b"salt", &parts, &mut two);
         assert_eq!(one, two);
+        aws_lc::kbkdf_hmac_sha256(secret.expose(), &plain, &mut one[..44]);
+        rust_crypto::kbkdf_hmac_sha256(secret.expose(), &plain, &mut two[..44]);
+        assert_eq!(one, two);
     }
 }
 

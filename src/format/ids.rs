@@ -7,38 +7,56 @@ use serde::{Deserialize, Serialize};
 use super::FormatError;
 use crate::crypto::random_array;
 
-/// Each byte as two lower-case hexadecimal digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
+/// A number below 16 as a lower-case hexadecimal digit. Computed and not looked up: so the compiler
+/// does many at once.
+const fn digit(number: u8) -> u8 {
+    let gap = b'a' - b'9' - 1;
+    b'0' + number + if number > 9 { gap } else { 0 }
+}
+
+const fn digits(byte: u8) -> [u8; 2] {
+    [digit(byte >> 4), digit(byte & 15)]
+}
 
 /// The lower-case hexadecimal digits of some bytes.
 pub fn hex_digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
-    bytes.map(|byte| HEX[usize::from(byte)])
+    let mut out = [[0; 2]; N];
+    for (to, byte) in out.iter_mut().zip(bytes) {
+        *to = digits(*byte);
+    }
+    out
 }
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| HEX[usize::from(*byte)]);
+    let digits = bytes.iter().flat_map(|byte| digits(*byte));
     digits.map(char::from).collect()
 }
 
-/// 16 bytes as a UUID (RFC 9562).
+/// Bytes as a UUID is written, if they are 16 (RFC 9562).
 pub fn uuid(bytes: &[u8]) -> String {
-    let mut text = hex(bytes);
-    for at in [20, 16, 12, 8] {
-        if at < text.len() {
-            text.insert(at, '-');
-        }
+    match bytes.try_into() {
+        Ok(bytes) => uuid_digits(bytes).map(char::from).iter().collect(),
+        Err(_) => hex(bytes),
     }
+}
+
+/// 16 bytes as a UUID: 8-4-4-4-12 digits.
+pub fn uuid_digits(bytes: &[u8; 16]) -> [u8; 36] {
+    let digits = hex_digits(bytes);
+    let digits = digits.as_flattened();
+    let mut text = [b'-'; 36];
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
     text
+}
+
+/// Writes digits, which are ASCII.
+pub fn write_digits(f: &mut fmt::Formatter<'_>, digits: &[u8]) -> fmt::Result {
+    f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
 }
 
 /// The bytes of a random UUID: version 4, variant 10 (RFC 9562).
@@ -66,7 +84,7 @@ macro_rules! id {
         impl fmt::Display for $name {
             /// 32 lower-case hexadecimal digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex(&self.0))
+                write_digits(f, hex_digits(&self.0).as_flattened())
             }
         }
 

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
+use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -130,19 +131,37 @@ impl CachedKey {
     }
 }
 
-thread_local! {
-    /// The look that an operation under way on this thread has taken: at which cache, and the header
-    /// that it saw.
-    static LOOK: Cell<Option<(usize, Header)>> = const { Cell::new(None) };
+/// What a thread knows of a cache's database.
+#[derive(Clone, Copy)]
+enum Looking {
+    /// Nothing: each time it asks anew.
+    No,
+    /// It will ask once; at which cache.
+    Once(usize),
+    /// It has asked: at which cache, and the header that it saw.
+    Saw(usize, Header),
 }
 
-/// While this lives, its thread takes keys as they were when it was made: an operation that changes
-/// nothing looks at the database once, however many keys it asks for.
-pub(super) struct Look;
+thread_local! {
+    static LOOK: Cell<Looking> = const { Cell::new(Looking::No) };
+}
+
+/// While this lives, its thread takes keys as they were when it first asked for one: what changes
+/// nothing looks at the database once, however many keys it asks for. One within another is the same
+/// look.
+#[must_use]
+pub struct Look {
+    /// It ends with this one.
+    ends: bool,
+    /// It is its thread's.
+    _thread: PhantomData<*const ()>,
+}
 
 impl Drop for Look {
     fn drop(&mut self) {
-        LOOK.set(None);
+        if self.ends {
+            LOOK.set(Looking::No);
+        }
     }
 }
 
@@ -222,15 +241,25 @@ impl Cache {
         Ok(Some(key))
     }
 
-    /// Takes one look for what follows on this thread.
+    /// One look for what follows on this thread.
     pub(super) fn look(&self) -> Look {
-        LOOK.set(self.read_header().map(|header| (self.address(), header)));
-        Look
+        let here = self.address();
+        let within = match LOOK.get() {
+            Looking::Once(cache) | Looking::Saw(cache, _) => cache == here,
+            Looking::No => false,
+        };
+        if !within {
+            LOOK.set(Looking::Once(here));
+        }
+        Look {
+            ends: !within,
+            _thread: PhantomData,
+        }
     }
 
     /// Something is about to be changed: what follows has to see that.
     pub(super) fn look_again() {
-        LOOK.set(None);
+        LOOK.set(Looking::No);
     }
 
     /// Which cache this is.
@@ -240,7 +269,14 @@ impl Cache {
 
     fn header(&self) -> Option<Header> {
         match LOOK.get() {
-            Some((cache, header)) if cache == self.address() => Some(header),
+            Looking::Saw(cache, header) if cache == self.address() => Some(header),
+            Looking::Once(cache) if cache == self.address() => {
+                let header = self.read_header();
+                if let Some(header) = header {
+                    LOOK.set(Looking::Saw(cache, header));
+                }
+                header
+            }
             _ => self.read_header(),
         }
     }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::audit;
+use super::context::EncryptionContext;
 use super::error::{KmsError, Result};
 use super::id::RunId;
 use super::reference::check_region;
 use super::source::InRun;
+use super::volumes::volume_context;
 use crate::format::VolumeId;
 
 /// Characters in a Region's name at most.
@@ -138,15 +142,26 @@ pub struct Source {
 /// On whose behalf an operation runs, and in which Region.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// Shared: a volume's caller is cloned for each user that asks something of it.
+    identity: Arc<Identity>,
+    source: Source,
+    /// The source's address, as text.
+    address: Option<String>,
+}
+
+/// A principal in a Region, with what each of its operations needs to know of it.
+#[derive(Clone, Debug)]
+struct Identity {
     principal: Principal,
     arn: String,
     account: String,
     region: Region,
     /// The service through which a volume uses keys.
     via: Option<String>,
-    source: Source,
-    /// The source's address, as text.
-    address: Option<String>,
+    /// Of a volume: what its files' contexts have in common, and its grants are bound to.
+    context: Option<EncryptionContext>,
+    /// The start of its records.
+    recorded: Vec<u8>,
 }
 
 fn via_service(principal: &Principal, region: Region) -> Option<String> {
@@ -155,12 +170,21 @@ fn via_service(principal: &Principal, region: Region) -> Option<String> {
 
 impl Caller {
     pub(super) fn new(principal: Principal, account: &str, region: Region) -> Self {
-        Self {
-            arn: principal.arn(account),
+        let arn = principal.arn(account);
+        let identity = Identity {
             account: account.to_owned(),
             via: via_service(&principal, region),
+            context: match &principal {
+                Principal::Volume(volume) => Some(volume_context(volume)),
+                _ => None,
+            },
+            recorded: audit::start(&principal, &arn, account),
             principal,
+            arn,
             region,
+        };
+        Self {
+            identity: Arc::new(identity),
             source: Source::default(),
             address: None,
         }
@@ -169,9 +193,13 @@ impl Caller {
     /// The same caller in another Region.
     #[must_use]
     pub fn in_region(self, region: Region) -> Self {
-        Self {
-            via: via_service(&self.principal, region),
+        let identity = Identity {
+            via: via_service(self.principal(), region),
             region,
+            ..Arc::unwrap_or_clone(self.identity)
+        };
+        Self {
+            identity: Arc::new(identity),
             ..self
         }
     }
@@ -197,22 +225,22 @@ impl Caller {
 
     /// Who it is.
     pub fn principal(&self) -> &Principal {
-        &self.principal
+        &self.identity.principal
     }
 
     /// Its ARN.
     pub fn arn(&self) -> &str {
-        &self.arn
+        &self.identity.arn
     }
 
     /// Its account's id.
     pub fn account(&self) -> &str {
-        &self.account
+        &self.identity.account
     }
 
     /// The Region it works in.
     pub fn region(&self) -> Region {
-        self.region
+        self.identity.region
     }
 
     /// The address that it asks from.
@@ -222,7 +250,7 @@ impl Caller {
 
     /// The Region's name.
     pub(super) fn region_name(&self) -> &str {
-        self.region.as_str()
+        self.identity.region.as_str()
     }
 
     /// Where it asks from.
@@ -232,11 +260,21 @@ impl Caller {
 
     /// `kms:ViaService`: the service through which a volume uses keys.
     pub fn via_service(&self) -> Option<&str> {
-        self.via.as_deref()
+        self.identity.via.as_deref()
+    }
+
+    /// Of a volume: what the encryption contexts of its files have in common.
+    pub(super) fn context(&self) -> Option<&EncryptionContext> {
+        self.identity.context.as_ref()
+    }
+
+    /// The start of its records: see [`audit::start`].
+    pub(super) fn recorded(&self) -> &[u8] {
+        &self.identity.recorded
     }
 
     /// Whether it is a volume.
     pub(super) fn is_volume(&self) -> bool {
-        matches!(self.principal, Principal::Volume(_))
+        matches!(self.principal(), Principal::Volume(_))
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use super::Kms;
 use super::access::{Access, Right};
@@ -40,7 +41,8 @@ pub struct Call<'a> {
     parameters: Option<&'a dyn Parameters>,
     now: Timestamp,
     event_id: [u8; 16],
-    used: RefCell<Vec<KeyUse>>,
+    /// No operation uses more than two.
+    used: RefCell<SmallVec<[KeyUse; 2]>>,
     forced: Cell<bool>,
     recorded: Cell<bool>,
 }
@@ -161,16 +163,12 @@ impl<'a> Client<'a> {
             forced: Cell::new(false),
             recorded: Cell::new(true),
         };
-        let context = match self.caller.principal() {
-            Principal::Volume(volume) => Some(super::volumes::volume_context(volume)),
-            _ => None,
-        };
         let facts = Facts {
-            encryption_context: context.as_ref(),
+            encryption_context: self.caller.context(),
             ..Facts::default()
         };
-        let place = call.place(key)?;
-        call.use_place(&place, Operation::Decrypt, &facts)
+        let key = call.key(key)?;
+        call.authorize_cached(key, Operation::Decrypt, &facts)
             .map(|_| ())
     }
 }
@@ -217,17 +215,19 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Where the key of an id is: in the caller's Region. A volume knows its keys by their ids
-    /// alone, and finds them in any.
-    pub(super) fn place(&self, id: &super::KeyId) -> Result<Place> {
-        let place = Place {
+    /// The key of an id: in the caller's Region. A volume knows its keys by their ids alone, and
+    /// finds them in any.
+    pub(super) fn key(&self, id: &super::KeyId) -> Result<Arc<CachedKey>> {
+        let here = Place {
             region: self.caller().region(),
             id: *id,
         };
-        if self.caller().is_volume() && self.kms().lookup(&place, self.now)?.is_none() {
-            return self.kms().place_anywhere(&place);
+        let mut key = self.kms().lookup(&here, self.now)?;
+        if key.is_none() && self.caller().is_volume() {
+            let place = self.kms().place_anywhere(&here)?;
+            key = self.kms().lookup(&place, self.now)?;
         }
-        Ok(place)
+        key.ok_or_else(|| self.kms().no_key(&here))
     }
 
     /// A key that is to be used, named in any way, when the caller may do `operation` with it and
@@ -239,7 +239,7 @@ impl<'a> Call<'a> {
         facts: &Facts<'_>,
     ) -> Result<Arc<CachedKey>> {
         match self.resource(&name.parse()?)? {
-            Resource::Key(id) => self.use_place(&self.place(&id)?, operation, facts),
+            Resource::Key(id) => self.authorize_cached(self.key(&id)?, operation, facts),
             Resource::Alias(alias) => {
                 let place = self.alias_place(&alias)?;
                 let facts = Facts {
@@ -310,18 +310,12 @@ impl<'a> Call<'a> {
 
     /// Where a key is that is to be looked at or changed, named by its id or ARN. It exists.
     pub(super) fn key_place(&self, name: &KeyName) -> Result<Place> {
-        let place = match self.resource(&name.parse()?)? {
-            Resource::Key(id) => self.place(&id)?,
-            Resource::Alias(_) => {
-                return Err(KmsError::NotFound(format!(
-                    "Invalid keyId '{}': this operation takes a key id or key ARN, no alias",
-                    name.as_str()
-                )));
-            }
-        };
-        match self.kms().lookup(&place, self.now)? {
-            Some(_) => Ok(place),
-            None => Err(self.kms().no_key(&place)),
+        match self.resource(&name.parse()?)? {
+            Resource::Key(id) => Ok(self.key(&id)?.row.place()),
+            Resource::Alias(_) => Err(KmsError::NotFound(format!(
+                "Invalid keyId '{}': this operation takes a key id or key ARN, no alias",
+                name.as_str()
+            ))),
         }
     }
 

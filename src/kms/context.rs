@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::api::wire::violation;
+use super::audit::is_plain;
 use super::error::{KmsError, Result};
 
 /// Bytes of keys and values that a context may have in all, as in AWS KMS.
@@ -49,17 +50,41 @@ impl EncryptionContext {
     /// The bytes that a tag covers: the pairs sorted by key, each string after its length
     /// (32 bits, little-endian). Two different contexts never have the same bytes.
     pub fn canonical(&self) -> Vec<u8> {
-        let size = self
-            .0
-            .iter()
-            .map(|(key, value)| 8 + key.len() + value.len())
-            .sum();
-        let mut out = Vec::with_capacity(size);
+        let mut out = Vec::new();
+        self.write_canonical(&mut out);
+        out
+    }
+
+    /// As [`EncryptionContext::canonical`], behind what is there.
+    pub(super) fn write_canonical(&self, out: &mut Vec<u8>) {
         for text in self.0.iter().flat_map(|(key, value)| [key, value]) {
             out.extend_from_slice(&(text.len() as u32).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
         }
-        out
+    }
+
+    /// Appends it as serde does; at once where nothing has to be escaped, as in a volume's.
+    ///
+    /// # Errors
+    /// [`KmsError::Unrecorded`]; it does not happen.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
+        if !self
+            .iter()
+            .all(|(key, value)| is_plain(key) && is_plain(value))
+        {
+            return serde_json::to_writer(out, self)
+                .map_err(|error| KmsError::Unrecorded(error.to_string()));
+        }
+        out.push(b'{');
+        for (at, (key, value)) in self.iter().enumerate() {
+            out.extend_from_slice(if at > 0 { b",\"" } else { b"\"" });
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":\"");
+            out.extend_from_slice(value.as_bytes());
+            out.push(b'"');
+        }
+        out.push(b'}');
+        Ok(())
     }
 
     /// # Errors

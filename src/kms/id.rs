@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::error::KmsError;
 use crate::crypto;
-use crate::format::{hex, random_uuid, uuid};
+use crate::format::{hex_digits, random_uuid, uuid_digits, write_digits};
 
 /// (De)serialization as text, by `Display` and `FromStr`.
 macro_rules! text_serde {
@@ -71,9 +71,10 @@ impl KeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.multi_region {
-            return f.write_str(&uuid(&self.bytes));
+            return write_digits(f, &uuid_digits(&self.bytes));
         }
-        write!(f, "mrk-{}", hex(&self.bytes))
+        f.write_str("mrk-")?;
+        write_digits(f, hex_digits(&self.bytes).as_flattened())
     }
 }
 
@@ -113,7 +114,7 @@ impl RunId {
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&uuid(&self.0))
+        write_digits(f, &uuid_digits(&self.0))
     }
 }
 
@@ -167,7 +168,7 @@ impl MaterialId {
 
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        write_digits(f, hex_digits(&self.0).as_flattened())
     }
 }
 

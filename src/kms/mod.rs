@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use access_keys::{AccessKey, AccessKeyInfo, NewAccessKey};
+pub use cache::Look;
 pub use caller::{Caller, Principal, Region, Source};
 pub use client::{Call, Client};
 pub use clock::{Clock, SystemClock, Timestamp};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cache::Look;
 use super::caller::Caller;
 use super::client::Client;
 use super::context::EncryptionContext;
@@ -95,8 +96,8 @@ impl Client<'_> {
                 encryption_context: Some(context),
                 ..Facts::default()
             };
-            let place = call.place(to_key)?;
-            let key = call.use_place(&place, Operation::ReEncryptTo, &facts)?;
+            let key = call.key(to_key)?;
+            let key = call.authorize_cached(key, Operation::ReEncryptTo, &facts)?;
             let (blob, material) = seal_under(&key, context, plaintext.expose())?;
             call.used(&key, &material);
             Ok(blob)
@@ -156,6 +157,10 @@ impl VolumeKeys for Both {
                 &self.older.place(),
             )
         })
+    }
+
+    fn look(&self) -> Option<Look> {
+        self.keys.look()
     }
 
     fn check_usable(&self, key: &KeyId) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Kms;
+use super::cache::Look;
 use super::caller::{Caller, Source};
 use super::context::EncryptionContext;
 use super::error::Result;
@@ -95,6 +96,12 @@ pub trait VolumeKeys: Send + Sync {
     ) -> Result<(Key256, Vec<u8>)> {
         let plaintext = self.decrypt(requester, blob, context)?;
         Ok((plaintext, self.re_encrypt(blob, context, to_key)?))
+    }
+
+    /// While the answer lives, all that its thread asks is answered as of one moment: what opens a
+    /// file asks more than once. `None`: each time as of then.
+    fn look(&self) -> Option<Look> {
+        None
     }
 
     /// Whether the volume may decrypt under a key at this moment.
@@ -202,6 +209,10 @@ impl VolumeKeys for Embedded {
         self.kms
             .client(caller.as_ref().unwrap_or(&self.caller))
             .open_and_re_encrypt_data_key(blob, context, to_key)
+    }
+
+    fn look(&self) -> Option<Look> {
+        Some(self.kms.cache.look())
     }
 
     fn check_usable(&self, key: &KeyId) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What volumes need: data keys that never lie outside locked memory, keys of the service's own,
 //! and a grant for each volume.
 
+use std::io::Write;
 use std::time::Duration;
 
 use super::audit::Parameters;
@@ -58,13 +59,10 @@ struct HandedOut<'a>(Shown<'a>);
 
 impl Parameters for Shown<'_> {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
-        let context = serde_json::to_string(self.context)
-            .map_err(|error| KmsError::Unrecorded(error.to_string()))?;
-        let text = format!(
-            r#"{{"keyId":"{}","encryptionContext":{context}}}"#,
-            self.key
-        );
-        out.extend_from_slice(text.as_bytes());
+        // Writing to a Vec does not fail.
+        let _ = write!(out, r#"{{"keyId":"{}","encryptionContext":"#, self.key);
+        self.context.write_json(out)?;
+        out.push(b'}');
         Ok(())
     }
 }
@@ -92,7 +90,8 @@ impl Client<'_> {
         let operation = Operation::GenerateDataKey;
         let _look = self.kms().cache.look();
         self.perform(operation, Some(&Shown { key, context }), |call| {
-            let key = call.use_place(&call.place(key)?, operation, &with_context(context))?;
+            let key = call.key(key)?;
+            let key = call.authorize_cached(key, operation, &with_context(context))?;
             let plaintext: Key256 = crypto::random_key();
             let (blob, material) = seal_under(&key, context, plaintext.expose())?;
             call.used(&key, &material);
@@ -174,8 +173,9 @@ fn wrap_anew(
     to: &EncryptionContext,
 ) -> Result<(Key256, Vec<u8>)> {
     let source = blob_key(call, blob, Operation::ReEncryptFrom, &with_context(from))?;
-    let place = call.place(to_key)?;
-    let destination = call.use_place(&place, Operation::ReEncryptTo, &with_context(to))?;
+    let destination = call.key(to_key)?;
+    let destination =
+        call.authorize_cached(destination, Operation::ReEncryptTo, &with_context(to))?;
     let plaintext = open_data_key(call, &source, blob, from)?;
     let (blob, material) = seal_under(&destination, to, plaintext.expose())?;
     call.used(&destination, &material);
@@ -358,15 +358,13 @@ pub(super) fn blob_key(
     facts: &Facts<'_>,
 ) -> Result<std::sync::Arc<CachedKey>> {
     let id = key_of(blob);
-    let missing = || KmsError::KeyMissing {
-        key: id,
-        material: format!("{:016x}", u64::from_be_bytes(blob.header.material)),
-    };
-    let place = match call.place(&id) {
-        Err(KmsError::NotFound(_)) => return Err(missing()),
-        other => other?,
-    };
-    let key = call.kms().lookup(&place, call.now())?.ok_or_else(missing)?;
+    let key = call.key(&id).map_err(|error| match error {
+        KmsError::NotFound(_) => KmsError::KeyMissing {
+            key: id,
+            material: format!("{:016x}", u64::from_be_bytes(blob.header.material)),
+        },
+        other => other,
+    })?;
     call.authorize_cached(key, operation, facts)
 }
 

@@ -14,6 +14,8 @@ use crate::format::blob::{Blob, BlobHeader, HEADER_LEN, OVERHEAD, PREFIX_LEN};
 use crate::secret::{Key256, Secret};
 
 const LABEL: &[u8] = b"envelopefs kms wrap v1";
+/// Room for the associated data of a file's data key.
+const AAD_ROOM: usize = 256;
 /// Bytes derived: key and nonce.
 const DERIVED: usize = 32 + NONCE_LEN;
 
@@ -25,10 +27,9 @@ fn wrapping_key(material: &Key256, header: &[u8; HEADER_LEN]) -> (AeadKey, [u8; 
 }
 
 fn associated_data(header: &[u8; HEADER_LEN], context: &EncryptionContext) -> Vec<u8> {
-    let context = context.canonical();
-    let mut aad = Vec::with_capacity(HEADER_LEN + context.len());
+    let mut aad = Vec::with_capacity(AAD_ROOM);
     aad.extend_from_slice(header);
-    aad.extend_from_slice(&context);
+    context.write_canonical(&mut aad);
     aad
 }
 

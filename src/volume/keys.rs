@@ -16,7 +16,7 @@ use super::types::Caller;
 use crate::content::{FileKeys, KeyRing};
 use crate::format::blob::BlobHeader;
 use crate::format::{FileId, KeyRole, Slot, VolumeId, WrappedKey};
-use crate::kms::{EncryptionContext, KeyId, KmsError, Requester, VolumeKeys, volume_context};
+use crate::kms::{EncryptionContext, KeyId, KmsError, Look, Requester, VolumeKeys, volume_context};
 use crate::secret::Key256;
 
 /// The most data keys of closed files that are kept.
@@ -241,6 +241,11 @@ impl DataKeys {
 
     pub(super) fn source(&self) -> &dyn VolumeKeys {
         &*self.source
+    }
+
+    /// One look at the key manager's database for what follows on this thread.
+    pub(super) fn look(&self) -> Option<Look> {
+        self.source.look()
     }
 
     /// Whether a CMK can be used by this volume now.

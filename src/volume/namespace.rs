@@ -120,7 +120,7 @@ impl<B: Backing> Volume<B> {
             plain,
             stat.ino,
         );
-        let file = self.files.acquire(attr.ino, true, || Ok(file))?;
+        let (file, _) = self.files.acquire(attr.ino, true, || Ok(file))?;
         Ok((attr, self.files.add_handle(file, open)))
     }
 

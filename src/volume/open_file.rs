@@ -354,7 +354,8 @@ impl<B: Backing> OpenFiles<B> {
             .ok_or(VolumeError::BadHandle)
     }
 
-    /// One more user of an inode's open file, which `open` makes when there is none that serves.
+    /// One more user of an inode's open file, which `open` makes when there is none that serves; and
+    /// whether it is the one that `open` made.
     ///
     /// `open` runs outside the table's lock; of two that race, one is thrown away.
     pub(super) fn acquire(
@@ -362,7 +363,7 @@ impl<B: Backing> OpenFiles<B> {
         node: NodeId,
         write: bool,
         open: impl FnOnce() -> Result<OpenFile<B>>,
-    ) -> Result<Arc<OpenFile<B>>> {
+    ) -> Result<(Arc<OpenFile<B>>, bool)> {
         let mut files = self.files.lock();
         if let Some((file, users)) = files.get_mut(&node)
             && (file.writable() || !write)
@@ -374,7 +375,7 @@ impl<B: Backing> OpenFiles<B> {
                 // Closed and open again: a sync(2) in between may have promised what it holds.
                 file.core.write().promise();
             }
-            return Ok(file);
+            return Ok((file, false));
         }
         drop(files);
         let opened = open()?;
@@ -385,11 +386,11 @@ impl<B: Backing> OpenFiles<B> {
                 let _ = file.writer.set(opened.first);
             }
             *users += 1;
-            return Ok(Arc::clone(file));
+            return Ok((Arc::clone(file), false));
         }
         let file = Arc::new(opened);
         files.insert(node, (Arc::clone(&file), 1));
-        Ok(file)
+        Ok((file, true))
     }
 
     /// One user less.

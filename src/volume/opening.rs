@@ -21,15 +21,20 @@ impl<B: Backing> Volume<B> {
             self.check_writable()?;
         }
         let _on_behalf = OnBehalf::of(caller);
-        let file = self
-            .acquire(node, mode.write || mode.truncate)
+        // The key manager is asked as of one moment, however often.
+        let look = self.keys.look();
+        let (file, is_new) = self
+            .acquire_new(node, mode.write || mode.truncate)
             .inspect_err(|error| {
                 if error.is_material_missing() && self.counters.first_keyless(node) {
                     let file = self.cipher_path(node);
                     tracing::error!(%file, %error, "a file can't be opened for want of its key");
                 }
             })?;
-        let opened = self.usable(&file).and_then(|()| {
+        // Its keys were unwrapped just now, where nobody had it open.
+        let usable = if is_new { Ok(()) } else { self.usable(&file) };
+        drop(look);
+        let opened = usable.and_then(|()| {
             if mode.truncate {
                 let mut core = file.core.write();
                 self.truncate_core(&file, &mut core, 0)?;
@@ -55,6 +60,11 @@ impl<B: Backing> Volume<B> {
 
     /// One more user of a node's open file.
     pub(super) fn acquire(&self, node: NodeId, write: bool) -> Result<Arc<OpenFile<B>>> {
+        self.acquire_new(node, write).map(|(file, _)| file)
+    }
+
+    /// As [`Volume::acquire`]; also whether it was opened by this.
+    fn acquire_new(&self, node: NodeId, write: bool) -> Result<(Arc<OpenFile<B>>, bool)> {
         self.files.acquire(node, write, || match self.place(node)? {
             Place::Root(_) => Err(VolumeError::IsDirectory),
             Place::Entry(dir, name) => self.open_below(node, &dir.dir, &name, write),
@@ -98,6 +108,7 @@ impl<B: Backing> Volume<B> {
         let node = self.node_id(stat.ino);
         self.files
             .acquire(node, write, || self.open_below(node, dir, name, write))
+            .map(|(file, _)| file)
     }
 
     /// One user less of an open file.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use log::{Limits, Log};
 pub use query::{Filter, Parts, Reader, Record};
+pub(super) use shape::{is_plain, start};
 pub(super) use verify::verify;
 pub use verify::{Problem, Report};
 
@@ -82,5 +83,7 @@ pub trait Recorder: Send + Sync {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bytes;
 #[cfg(test)]
 mod tests_tampering;

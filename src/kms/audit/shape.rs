@@ -3,13 +3,12 @@
 use std::cell::RefCell;
 use std::io::Write;
 
-use super::super::caller::{Caller, Principal};
+use super::super::caller::Principal;
 use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::Event;
 use super::chain::push_hex;
 use crate::crypto;
-use crate::format::hex_digits;
 
 /// What local programs of this package are called.
 const OWN_AGENT: &str = concat!("envelopefs/", env!("CARGO_PKG_VERSION"));
@@ -18,22 +17,28 @@ const OWN_AGENT: &str = concat!("envelopefs/", env!("CARGO_PKG_VERSION"));
 pub(super) fn write(out: &mut Vec<u8>, event: &Event<'_>) -> Result<()> {
     let caller = event.caller;
     let source = caller.source();
-    out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"userIdentity\":");
-    identity(out, caller);
-    out.extend_from_slice(b",\"eventTime\":\"");
+    out.extend_from_slice(caller.recorded());
+    if let Some(key) = &source.access_key {
+        out.extend_from_slice(b",\"accessKeyId\":");
+        text(out, key);
+    }
+    out.extend_from_slice(b"},\"eventTime\":\"");
     time(out, event.time);
     out.extend_from_slice(b"\",\"eventSource\":\"kms.amazonaws.com\",\"eventName\":");
-    text(out, event.operation);
+    plain(out, event.operation);
     out.extend_from_slice(b",\"awsRegion\":");
-    text(out, caller.region().as_str());
+    plain(out, caller.region_name());
     out.extend_from_slice(b",\"sourceIPAddress\":");
     match source.address {
         // Writing to a Vec does not fail.
         Some(address) => drop(write!(out, "\"{address}\"")),
-        None => text(out, "local"),
+        None => plain(out, "local"),
     }
     out.extend_from_slice(b",\"userAgent\":");
-    text(out, source.user_agent.as_deref().unwrap_or(OWN_AGENT));
+    match &source.user_agent {
+        Some(agent) => text(out, agent),
+        None => plain(out, OWN_AGENT),
+    }
     if let Some(error) = event.error {
         out.extend_from_slice(b",\"errorCode\":");
         text(out, error_code(error));
@@ -59,16 +64,14 @@ pub(super) fn write(out: &mut Vec<u8>, event: &Event<'_>) -> Result<()> {
     resources(out, event);
     out.extend_from_slice(b",\"eventType\":");
     let service = matches!(caller.principal(), Principal::Service);
-    text(
-        out,
-        if service {
-            "AwsServiceEvent"
-        } else {
-            "AwsApiCall"
-        },
-    );
+    let kind = if service {
+        "AwsServiceEvent"
+    } else {
+        "AwsApiCall"
+    };
+    plain(out, kind);
     out.extend_from_slice(b",\"managementEvent\":true,\"recipientAccountId\":");
-    text(out, caller.account());
+    plain(out, caller.account());
     out.extend_from_slice(b",\"eventCategory\":\"Management\",\"envelopefs\":{\"uid\":");
     number(out, source.uid);
     out.extend_from_slice(b",\"pid\":");
@@ -84,17 +87,24 @@ fn error_code(error: &KmsError) -> &'static str {
     }
 }
 
-fn identity(out: &mut Vec<u8>, caller: &Caller) {
+/// The start of all records of a principal: the object that says who it is, still open.
+pub(in crate::kms) fn start(principal: &Principal, arn: &str, account: &str) -> Vec<u8> {
+    let mut out = b"{\"eventVersion\":\"1.11\",\"userIdentity\":".to_vec();
+    identity(&mut out, principal, arn, account);
+    out
+}
+
+fn identity(out: &mut Vec<u8>, principal: &Principal, arn: &str, account: &str) {
     let member = |out: &mut Vec<u8>, name: &str, value: &str| {
         out.extend_from_slice(b",\"");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
         text(out, value);
     };
-    match caller.principal() {
+    match principal {
         Principal::Root => {
             out.extend_from_slice(b"{\"type\":\"Root\"");
-            member(out, "principalId", caller.account());
+            member(out, "principalId", account);
         }
         Principal::User(name) => {
             out.extend_from_slice(b"{\"type\":\"IAMUser\"");
@@ -107,16 +117,12 @@ fn identity(out: &mut Vec<u8>, caller: &Caller) {
             member(out, "invokedBy", "envelopefs");
         }
         Principal::Service => {
-            out.extend_from_slice(b"{\"type\":\"AWSService\",\"invokedBy\":\"envelopefs\"}");
+            out.extend_from_slice(b"{\"type\":\"AWSService\",\"invokedBy\":\"envelopefs\"");
             return;
         }
     }
-    member(out, "arn", caller.arn());
-    member(out, "accountId", caller.account());
-    if let Some(key) = &caller.source().access_key {
-        member(out, "accessKeyId", key);
-    }
-    out.push(b'}');
+    member(out, "arn", arn);
+    member(out, "accountId", account);
 }
 
 /// What was part of neither request nor answer: the key materials, what had to be said to have it
@@ -170,7 +176,7 @@ fn resources(out: &mut Vec<u8>, event: &Event<'_>) {
         } else {
             b"{\"accountId\":"
         });
-        text(out, event.caller.account());
+        plain(out, event.caller.account());
         out.extend_from_slice(b",\"type\":\"AWS::KMS::Key\",\"ARN\":");
         text(out, &key.arn);
         out.push(b'}');
@@ -190,18 +196,9 @@ fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
     // Version 4, variant 10 (RFC 9562).
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut digits = [b'-'; 38];
-    (digits[0], digits[37]) = (b'"', b'"');
-    // 8-4-4-4-12 digits.
-    let places = (1..9)
-        .chain(10..14)
-        .chain(15..19)
-        .chain(20..24)
-        .chain(25..37);
-    for (place, digit) in places.zip(hex_digits(&bytes).into_iter().flatten()) {
-        digits[place] = digit;
-    }
-    out.extend_from_slice(&digits);
+    out.push(b'"');
+    out.extend_from_slice(&crate::format::uuid_digits(&bytes));
+    out.push(b'"');
 }
 
 thread_local! {
@@ -228,16 +225,30 @@ fn time(out: &mut Vec<u8>, time: Timestamp) {
     out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
 }
 
+/// Whether a byte is escaped in a JSON string.
+fn special(b: u8) -> bool {
+    b < 0x20 || b == b'"' || b == b'\\'
+}
+
+/// Whether a text stands in a JSON string as it is. Most do: all bytes at once, as a processor likes
+/// it.
+pub(in crate::kms) fn is_plain(text: &str) -> bool {
+    !text.bytes().fold(false, |found, b| found | special(b))
+}
+
+/// A JSON string without anything that has to be escaped.
+fn plain(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
 /// A JSON string (RFC 8259 §7).
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
-    let special = |b: u8| b < 0x20 || b == b'"' || b == b'\\';
-    out.push(b'"');
-    // Most texts have nothing special: all bytes at once, as a processor likes it.
-    if !text.bytes().fold(false, |found, b| found | special(b)) {
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-        return;
+    if is_plain(text) {
+        return plain(out, text);
     }
+    out.push(b'"');
     let mut rest = text;
     while let Some(at) = rest.bytes().position(special) {
         out.extend_from_slice(&rest.as_bytes()[..at]);

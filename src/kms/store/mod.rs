@@ -42,6 +42,7 @@ pub(super) use transfer::{CopiedMaterial, copy_materials, transfer_key};
 pub(super) use volumes::{Count, Counted, VolumeRow, admitted_volumes, admitting_keys};
 
 use super::KeystoreStatus;
+use super::cache::Cache;
 use super::clock::Timestamp;
 use super::error::{KmsError, Result};
 use crate::crypto;
@@ -200,6 +201,7 @@ impl Store {
 
     /// Changes the state in one transaction; an error leaves it as it was.
     pub(super) fn change<T>(&self, change: impl FnOnce(&Change<'_>) -> Result<T>) -> Result<T> {
+        Cache::look_again();
         let mut writer = self.writer.lock();
         let transaction: Transaction<'_> =
             writer.transaction_with_behavior(TransactionBehavior::Immediate)?;

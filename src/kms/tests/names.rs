@@ -141,6 +141,29 @@ fn different_contexts_have_different_bytes() {
 }
 
 #[test]
+fn contexts_are_recorded_as_serde_writes_them() {
+    for (key, value) in [
+        ("", ""),
+        ("a", "\u{7f}ü"),
+        ("a\"", "b\n"),
+        ("\\", "\u{1}\t"),
+    ] {
+        for context in [
+            EncryptionContext::new().with(key, value),
+            EncryptionContext::new().with(key, value).with("z", "plain"),
+        ] {
+            let mut written = b"before".to_vec();
+            context.write_json(&mut written).unwrap();
+            let expected = format!("before{}", serde_json::to_string(&context).unwrap());
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
+    let mut empty = Vec::new();
+    EncryptionContext::new().write_json(&mut empty).unwrap();
+    assert_eq!(empty, b"{}");
+}
+
+#[test]
 fn dates_are_printed_as_by_the_aws_command_line() {
     let show = |millis| Timestamp::from_millis(millis).to_string();
     assert_eq!(show(1_707_934_473_587), "2024-02-14T18:14:33.587000+00:00");

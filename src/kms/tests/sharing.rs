@@ -35,6 +35,50 @@ fn a_change_is_seen_at_once_by_others() {
 }
 
 #[test]
+fn one_look_serves_what_follows_on_its_thread() {
+    let fixture = Fixture::new();
+    let (other, id) = (fixture.another(), fixture.key());
+    // On another thread, as by another process.
+    let elsewhere = |enabled: bool| {
+        let change = || {
+            if enabled {
+                fixture.kms.enable_key(&id.into()).unwrap();
+            } else {
+                fixture.kms.disable_key(&id.into()).unwrap();
+            }
+        };
+        std::thread::scope(|scope| scope.spawn(change).join().unwrap());
+    };
+    let usable = || other.check_usable(Via::Volume, &id).is_ok();
+    assert!(usable());
+    // It is taken when a key is first asked for.
+    let look = other.cache.look();
+    elsewhere(false);
+    assert!(!usable());
+    drop(look);
+    elsewhere(true);
+    assert!(usable());
+
+    let look = other.cache.look();
+    assert!(usable());
+    elsewhere(false);
+    drop(other.cache.look());
+    assert!(usable(), "one within it is the same and does not end it");
+    drop(fixture.kms.cache.look());
+    assert!(!usable(), "one at another keystore ends it");
+    elsewhere(true);
+    drop(look);
+    assert!(usable());
+
+    let look = other.cache.look();
+    assert!(usable());
+    elsewhere(false);
+    Cache::look_again();
+    assert!(!usable(), "what follows a change sees it");
+    drop(look);
+}
+
+#[test]
 fn changes_are_seen_with_and_without_the_index_of_the_log() {
     let fixture = Fixture::new();
     let (mut other, id) = (fixture.another(), fixture.key());
