@@ -138,6 +138,10 @@ impl<B: Backing> Backing for Faulty<B> {
         self.inner.will_need(file, offset, len); // advice can't fail
     }
 
+    fn wont_need(&self, file: &B::File) {
+        self.inner.wont_need(file);
+    }
+
     fn sync_file(&self, file: &B::File, data_only: bool) -> io::Result<()> {
         self.check(Call::SyncFile)?.sync_file(file, data_only)
     }

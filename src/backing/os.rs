@@ -1,11 +1,12 @@
 //! [`Os`]: the real thing.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom,
+    Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -274,9 +275,13 @@ impl Backing for Os {
     }
 
     fn will_need(&self, file: &OsFile, offset: u64, len: u64) {
-        if let Some(len) = std::num::NonZeroU64::new(len) {
-            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), rustix::fs::Advice::WillNeed);
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), Advice::WillNeed);
         }
+    }
+
+    fn wont_need(&self, file: &OsFile) {
+        let _ = rustix::fs::fadvise(&file.0, 0, None, Advice::DontNeed);
     }
 
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {

@@ -12,6 +12,7 @@ use super::journal::Overlay;
 use super::journal::replay::FileReplay;
 use super::journal::write_back::Old;
 use super::keys::Unwrapped;
+use super::stream::Stream;
 use super::types::{HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout};
@@ -32,7 +33,7 @@ pub(super) struct OpenFile<B: Backing> {
     /// What it holds. Readers share it, a writer has it alone.
     pub(super) core: RwLock<Core>,
     pub(super) pages: Pages,
-    pub(super) ahead: ReadAhead,
+    pub(super) stream: Stream,
     /// Whether the file is known to have no setuid, setgid or capabilities that a write must drop.
     pub(super) unprivileged: AtomicBool,
     /// Its inode below.
@@ -82,7 +83,7 @@ impl<B: Backing> OpenFile<B> {
             writer: OnceLock::new(),
             core: RwLock::new(core),
             pages,
-            ahead: ReadAhead::default(),
+            stream: Stream::default(),
             unprivileged: AtomicBool::new(unprivileged),
             inode,
             overlay: Overlay::default(),
@@ -126,39 +127,6 @@ impl<B: Backing> OpenFile<B> {
 
     fn writable(&self) -> bool {
         self.first_writable || self.writer.get().is_some()
-    }
-}
-
-/// How far ahead of a reader the cipher file is fetched. The requests of one reader come on several
-/// threads and out of order, so the kernel's own guess below goes wrong.
-#[derive(Default)]
-pub(super) struct ReadAhead {
-    /// Where the last read ended, in plaintext bytes.
-    end: AtomicU64,
-    /// Up to where the cipher file was asked for.
-    asked: AtomicU64,
-}
-
-impl ReadAhead {
-    /// How far a read may be from the one before it and still be in sequence.
-    const NEAR: u64 = 1 << 20;
-    /// How far ahead is asked for at the most.
-    const FAR: u64 = 4 << 20;
-
-    /// Notes a read of `offset..end`, which in the cipher file ends at `cipher_end`; what to ask
-    /// for, if it is time: start and length.
-    pub(super) fn note(&self, offset: u64, end: u64, cipher_end: u64) -> Option<(u64, u64)> {
-        let before = self.end.swap(end, Ordering::Relaxed);
-        if offset.abs_diff(before) > Self::NEAR {
-            self.asked.store(0, Ordering::Relaxed);
-            return None;
-        }
-        let asked = self.asked.load(Ordering::Relaxed).max(cipher_end);
-        if asked > cipher_end + Self::FAR / 2 {
-            return None;
-        }
-        self.asked.store(cipher_end + Self::FAR, Ordering::Relaxed);
-        Some((asked, cipher_end + Self::FAR - asked))
     }
 }
 

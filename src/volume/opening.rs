@@ -114,6 +114,9 @@ impl<B: Backing> Volume<B> {
     /// One user less of an open file.
     pub(super) fn done_with(&self, file: &Arc<OpenFile<B>>) {
         self.files.give_back(file.node);
+        if file.stream.ends() {
+            self.backing.wont_need(file.file());
+        }
         if let Some(engine) = &self.engine
             && file.lingers()
             && self.files.is_unused(file)

@@ -49,9 +49,8 @@ impl<B: Backing> Volume<B> {
         } else {
             let end = offset + len as u64;
             let cipher_end = BlockIndex::count_of(end).data_at().0;
-            if end < size
-                && let Some((from, len)) = file.ahead.note(offset, end, cipher_end)
-            {
+            let ahead = file.stream.note(offset, end, cipher_end);
+            if let Some((from, len)) = ahead.filter(|_| end < size) {
                 self.backing.will_need(file.file(), from, len);
             }
             self.read_blocks(
