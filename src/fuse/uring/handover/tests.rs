@@ -29,8 +29,9 @@ fn a_machine_is_full_when_no_processor_was_idle() {
         (50, 1000, true),
         (100, 1010, false), // a fifth of a processor
         (150, 1010, true),
-        (1150, 1010, false), // too long ago
-        (1200, 900, true),   // the kernel's sum may go back
+        (200, 1015, true),   // a tenth
+        (1200, 1015, false), // too long ago
+        (1250, 900, true),   // the kernel's sum may go back
     ] {
         load.note(start + ms(at), ms(idle));
         assert_eq!(load.full, full, "{at} ms");
