@@ -20,7 +20,7 @@ use super::reference::{AliasName, KeyRef, Resource, key_arn};
 use super::spec::KeyManager;
 use super::state::{Class, Operation};
 use super::store::{Change, Grant, KeyRow, Place};
-use crate::crypto;
+use crate::format::random_uuid;
 
 /// The key manager as one caller sees it: all operations of the API are its methods.
 #[derive(Clone, Copy)]
@@ -134,7 +134,7 @@ impl<'a> Client<'a> {
             operation,
             parameters,
             now: self.kms.now(),
-            event_id: crypto::random_array(),
+            event_id: random_uuid(),
             used: RefCell::default(),
             forced: Cell::new(false),
             recorded: Cell::new(false),

@@ -14,7 +14,7 @@ use super::reference::key_arn;
 use super::spec::RotationType;
 use super::state::KeyState;
 use super::store::{Change, KeyRow, MaterialRow, MaterialState, Place, deletion_forced};
-use crate::crypto;
+use crate::format::random_uuid;
 
 /// So long the destruction of a key is put off while volumes need it.
 const PUT_OFF_DAYS: u32 = 1;
@@ -161,7 +161,7 @@ impl Kms {
             parameters: None,
             error,
             forced: None,
-            event_id: crypto::random_array(),
+            event_id: random_uuid(),
         })
     }
 }

@@ -11,8 +11,7 @@ use super::error::{KmsError, Result};
 use super::id::KeyId;
 use super::store::{Count, Counted, VolumeRow, admitted_volumes, admitting_keys};
 use super::words::words;
-use crate::crypto;
-use crate::format::VolumeId;
+use crate::format::{VolumeId, random_uuid};
 
 /// A volume that was seen is not noted again for so many milliseconds.
 const SEEN_AGAIN: i64 = 60 * 60 * 1000;
@@ -292,7 +291,7 @@ impl Kms {
             parameters: Some(&Shown { volume, rest }),
             error: None,
             forced: None,
-            event_id: crypto::random_array(),
+            event_id: random_uuid(),
         })
     }
 

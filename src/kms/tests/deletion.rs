@@ -205,6 +205,12 @@ fn the_last_use_of_a_key_is_known_to_all() {
             .len(),
         36
     );
+    // As the record has it, which is a UUID of version 4.
+    let event = used["KeyLastUsage"]["CloudTrailEventId"].as_str().unwrap();
+    assert!(
+        &event[14..15] == "4" && "89ab".contains(&event[19..20]),
+        "{event}"
+    );
     // A refused use is none.
     clock.pass_days(1);
     let wrong = EncryptionContext::new();
