@@ -59,9 +59,13 @@ pub fn write_digits(f: &mut fmt::Formatter<'_>, digits: &[u8]) -> fmt::Result {
     f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
 }
 
-/// The bytes of a random UUID: version 4, variant 10 (RFC 9562).
+/// The bytes of a random UUID.
 pub fn random_uuid() -> [u8; 16] {
-    let mut bytes: [u8; 16] = random_array();
+    version_4(random_array())
+}
+
+/// Random bytes as those of a UUID: version 4, variant 10 (RFC 9562).
+pub fn version_4(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     bytes

@@ -32,7 +32,9 @@ pub use header::{
     ENTRIES_AT, HEADER_LEN, INLINE_AT, INLINE_MAX, SLOT_A_AT, SLOT_B_AT, STATE_AT, STATIC_LEN,
     StaticPart, Suite,
 };
-pub use ids::{FileId, VolumeId, hex, hex_digits, random_uuid, uuid, uuid_digits, write_digits};
+pub use ids::{
+    FileId, VolumeId, hex, hex_digits, random_uuid, uuid, uuid_digits, version_4, write_digits,
+};
 pub use kept_ctime::{KEPT_CTIME_LEN, KeptCtime};
 pub use mark::{EPOCHS_MOST, MARK_MAX, MARK_SPACE, Mark};
 pub use record::{FEATURE_JOURNAL, NameEncoding, RECORD_MAX, VolumeRecord, VolumeSecrets};

@@ -167,9 +167,7 @@ impl<'a> Client<'a> {
             encryption_context: self.caller.context(),
             ..Facts::default()
         };
-        let key = call.key(key)?;
-        call.authorize_cached(key, Operation::Decrypt, &facts)
-            .map(|_| ())
+        call.use_id(key, Operation::Decrypt, &facts).map(|_| ())
     }
 }
 
@@ -239,7 +237,7 @@ impl<'a> Call<'a> {
         facts: &Facts<'_>,
     ) -> Result<Arc<CachedKey>> {
         match self.resource(&name.parse()?)? {
-            Resource::Key(id) => self.authorize_cached(self.key(&id)?, operation, facts),
+            Resource::Key(id) => self.use_id(&id, operation, facts),
             Resource::Alias(alias) => {
                 let place = self.alias_place(&alias)?;
                 let facts = Facts {
@@ -257,6 +255,16 @@ impl<'a> Call<'a> {
         self.kms()
             .alias_target(region, alias)?
             .ok_or_else(|| self.kms().no_alias(region, alias))
+    }
+
+    /// As [`Call::use_key`], for an id.
+    pub(super) fn use_id(
+        &self,
+        id: &super::KeyId,
+        operation: Operation,
+        facts: &Facts<'_>,
+    ) -> Result<Arc<CachedKey>> {
+        self.authorize_cached(self.key(id)?, operation, facts)
     }
 
     /// As [`Call::use_key`], for a place.

@@ -96,8 +96,7 @@ impl Client<'_> {
                 encryption_context: Some(context),
                 ..Facts::default()
             };
-            let key = call.key(to_key)?;
-            let key = call.authorize_cached(key, Operation::ReEncryptTo, &facts)?;
+            let key = call.use_id(to_key, Operation::ReEncryptTo, &facts)?;
             let (blob, material) = seal_under(&key, context, plaintext.expose())?;
             call.used(&key, &material);
             Ok(blob)

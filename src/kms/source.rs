@@ -1,6 +1,7 @@
 //! Where a volume's keys come from: the keystore opened in this process, or a key manager in
 //! another, which this process asks.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,16 +149,17 @@ impl KeySource for Kms {
 }
 
 impl Embedded {
-    fn asked_by(&self, requester: Requester) -> Option<Caller> {
-        let part_of_run = InRun::current().is_some();
-        (requester != Requester::default() || part_of_run).then(|| {
-            let source = Source {
-                uid: requester.uid,
-                pid: requester.pid,
-                ..Source::default()
-            };
-            self.caller.clone().with_source(source).in_this_run()
-        })
+    /// The volume, as asked by `requester`.
+    fn asked_by(&self, requester: Requester) -> Cow<'_, Caller> {
+        if requester == Requester::default() && InRun::current().is_none() {
+            return Cow::Borrowed(&self.caller);
+        }
+        let source = Source {
+            uid: requester.uid,
+            pid: requester.pid,
+            ..Source::default()
+        };
+        Cow::Owned(self.caller.clone().with_source(source).in_this_run())
     }
 }
 
@@ -168,9 +170,8 @@ impl VolumeKeys for Embedded {
         key: &KeyId,
         context: &EncryptionContext,
     ) -> Result<DataKey> {
-        let caller = self.asked_by(requester);
         self.kms
-            .client(caller.as_ref().unwrap_or(&self.caller))
+            .client(&self.asked_by(requester))
             .generate_data_key_for_volume(key, context)
     }
 
@@ -180,9 +181,8 @@ impl VolumeKeys for Embedded {
         blob: &[u8],
         context: &EncryptionContext,
     ) -> Result<Key256> {
-        let caller = self.asked_by(requester);
         self.kms
-            .client(caller.as_ref().unwrap_or(&self.caller))
+            .client(&self.asked_by(requester))
             .decrypt_data_key(blob, context)
     }
 
@@ -192,9 +192,8 @@ impl VolumeKeys for Embedded {
         context: &EncryptionContext,
         to_key: &KeyId,
     ) -> Result<Vec<u8>> {
-        let caller = self.asked_by(Requester::default());
         self.kms
-            .client(caller.as_ref().unwrap_or(&self.caller))
+            .client(&self.asked_by(Requester::default()))
             .re_encrypt_data_key(blob, context, to_key, context)
     }
 
@@ -205,9 +204,8 @@ impl VolumeKeys for Embedded {
         context: &EncryptionContext,
         to_key: &KeyId,
     ) -> Result<(Key256, Vec<u8>)> {
-        let caller = self.asked_by(requester);
         self.kms
-            .client(caller.as_ref().unwrap_or(&self.caller))
+            .client(&self.asked_by(requester))
             .open_and_re_encrypt_data_key(blob, context, to_key)
     }
 
@@ -243,9 +241,7 @@ impl VolumeKeys for Embedded {
     }
 
     fn note(&self, requester: Requester, note: &VolumeNote) -> Result<()> {
-        let caller = self.asked_by(requester);
-        self.kms
-            .note_volume(caller.as_ref().unwrap_or(&self.caller), note)
+        self.kms.note_volume(&self.asked_by(requester), note)
     }
 
     fn maintain(&self) -> Result<()> {

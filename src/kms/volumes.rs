@@ -90,8 +90,7 @@ impl Client<'_> {
         let operation = Operation::GenerateDataKey;
         let _look = self.kms().cache.look();
         self.perform(operation, Some(&Shown { key, context }), |call| {
-            let key = call.key(key)?;
-            let key = call.authorize_cached(key, operation, &with_context(context))?;
+            let key = call.use_id(key, operation, &with_context(context))?;
             let plaintext: Key256 = crypto::random_key();
             let (blob, material) = seal_under(&key, context, plaintext.expose())?;
             call.used(&key, &material);
@@ -173,9 +172,7 @@ fn wrap_anew(
     to: &EncryptionContext,
 ) -> Result<(Key256, Vec<u8>)> {
     let source = blob_key(call, blob, Operation::ReEncryptFrom, &with_context(from))?;
-    let destination = call.key(to_key)?;
-    let destination =
-        call.authorize_cached(destination, Operation::ReEncryptTo, &with_context(to))?;
+    let destination = call.use_id(to_key, Operation::ReEncryptTo, &with_context(to))?;
     let plaintext = open_data_key(call, &source, blob, from)?;
     let (blob, material) = seal_under(&destination, to, plaintext.expose())?;
     call.used(&destination, &material);

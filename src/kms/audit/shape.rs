@@ -9,6 +9,7 @@ use super::super::error::{KmsError, Result};
 use super::Event;
 use super::chain::push_hex;
 use crate::crypto;
+use crate::format::{uuid_digits, version_4};
 
 /// What local programs of this package are called.
 const OWN_AGENT: &str = concat!("envelopefs/", env!("CARGO_PKG_VERSION"));
@@ -192,12 +193,8 @@ fn number(out: &mut Vec<u8>, value: Option<u32>) {
 }
 
 fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
-    let mut bytes = *bytes;
-    // Version 4, variant 10 (RFC 9562).
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
     out.push(b'"');
-    out.extend_from_slice(&crate::format::uuid_digits(&bytes));
+    out.extend_from_slice(&uuid_digits(&version_4(*bytes)));
     out.push(b'"');
 }
 

@@ -2,11 +2,6 @@ use std::thread;
 
 use super::*;
 
-fn policy() -> i32 {
-    // SAFETY: the call takes a thread's number, 0 for this one, and touches no memory.
-    unsafe { libc::sched_getscheduler(0) }
-}
-
 #[test]
 fn the_number_of_uptime_is_understood() {
     let seconds = |text: &str| idle_of(text.as_bytes()).map(|idle| idle.as_secs_f64());
