@@ -138,8 +138,8 @@ impl<B: Backing> Backing for Faulty<B> {
         self.inner.will_need(file, offset, len); // advice can't fail
     }
 
-    fn wont_need(&self, file: &B::File) {
-        self.inner.wont_need(file);
+    fn wont_need(&self, file: &B::File, offset: u64, len: u64) {
+        self.inner.wont_need(file, offset, len);
     }
 
     fn sync_file(&self, file: &B::File, data_only: bool) -> io::Result<()> {

@@ -113,8 +113,9 @@ pub trait Backing: Send + Sync + 'static {
     /// Tells that a range will be read soon. Only advice: starts reading it, and waits for nothing.
     fn will_need(&self, file: &Self::File, offset: u64, len: u64);
 
-    /// Tells that a file will not be read again soon: memory need not hold it. Only advice.
-    fn wont_need(&self, file: &Self::File);
+    /// Tells that a range will not be read again soon: memory need not hold it. Only advice; may
+    /// start writing what of it isn't on the disk.
+    fn wont_need(&self, file: &Self::File, offset: u64, len: u64);
 
     /// Makes a file's contents durable; without `data_only` its attributes too.
     fn sync_file(&self, file: &Self::File, data_only: bool) -> io::Result<()>;

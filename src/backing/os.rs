@@ -280,8 +280,10 @@ impl Backing for Os {
         }
     }
 
-    fn wont_need(&self, file: &OsFile) {
-        let _ = rustix::fs::fadvise(&file.0, 0, None, Advice::DontNeed);
+    fn wont_need(&self, file: &OsFile, offset: u64, len: u64) {
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), Advice::DontNeed);
+        }
     }
 
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {

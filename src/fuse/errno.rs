@@ -18,6 +18,10 @@ impl Errno {
     pub const EXIST: Self = Self(libc::EEXIST);
     /// A value out of range.
     pub const INVAL: Self = Self(libc::EINVAL);
+    /// No space below.
+    pub const NOSPC: Self = Self(libc::ENOSPC);
+    /// No space below for this user.
+    pub const DQUOT: Self = Self(libc::EDQUOT);
     /// Past the greatest file size.
     pub const FBIG: Self = Self(libc::EFBIG);
     /// Beyond the last data of a file.

@@ -113,16 +113,30 @@ impl<B: Backing> Volume<B> {
 
     /// One user less of an open file.
     pub(super) fn done_with(&self, file: &Arc<OpenFile<B>>) {
-        self.files.give_back(file.node);
         if file.stream.ends() {
-            self.backing.wont_need(file.file());
+            self.give_up(file.file());
         }
+        self.files.give_back(file.node);
         if let Some(engine) = &self.engine
             && file.lingers()
             && self.files.is_unused(file)
         {
             // Nobody has it open any more, and something of it waits: soon.
             engine.queue(file);
+        }
+    }
+
+    /// Has memory no longer hold a cipher file; in pieces, since a file that was removed must give
+    /// its room back soon.
+    fn give_up(&self, file: &B::File) {
+        const PIECE: u64 = 4 << 20;
+        let mut at = 0;
+        while let Ok(stat) = self.backing.stat_file(file)
+            && stat.nlink > 0
+            && at < stat.size
+        {
+            self.backing.wont_need(file, at, PIECE);
+            at += PIECE;
         }
     }
 

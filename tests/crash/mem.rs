@@ -652,7 +652,7 @@ impl Backing for Mem {
 
     fn will_need(&self, _: &MemFile, _: u64, _: u64) {}
 
-    fn wont_need(&self, _: &MemFile) {}
+    fn wont_need(&self, _: &MemFile, _: u64, _: u64) {}
 
     fn sync_file(&self, file: &MemFile, data_only: bool) -> io::Result<()> {
         let ino = file.ino;

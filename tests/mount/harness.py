@@ -293,6 +293,12 @@ def with_mount_helper():
         os.symlink(os.path.realpath(binary()), f"/usr/sbin/{name}")
 
 
+def with_own_ipc():
+    """Runs the rest of the script in an IPC namespace of its own: shared memory of databases that it kills goes with it."""
+    if "ENVELOPEFS_TEST_IPC" not in os.environ:
+        os.execvpe("unshare", ["unshare", "--ipc", "--", sys.executable, *sys.argv], {**os.environ, "ENVELOPEFS_TEST_IPC": "1"})
+
+
 def case(function=None, *, timeout=120):
     """Marks a test case. After `timeout` seconds its mounts are aborted and it has failed."""
     def mark(f):

@@ -62,7 +62,7 @@ impl<B: Backing> Ops<B> {
         umask: u32,
         flags: i32,
     ) -> Result<(Attr, Opened), Errno> {
-        let created = self.run("create", || {
+        let created = self.run_in_room("create", || {
             let how = open_mode(flags);
             let (attr, handle) = self.volume.create(caller, parent, name, mode, umask, how)?;
             let mut opened = self.opened(handle, flags);
@@ -126,7 +126,7 @@ impl<B: Backing> Ops<B> {
         data: &[u8],
         kill_set_id: bool,
     ) -> Result<(), Errno> {
-        self.run("write", || {
+        self.run_in_room("write", || {
             check_range(offset, data.len() as u64)?;
             Ok(self.volume.write(handle, offset, data, kill_set_id)?)
         })
@@ -152,7 +152,7 @@ impl<B: Backing> Ops<B> {
     ) -> Result<(), Errno> {
         const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         const ZERO_KEEP_SIZE: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
-        self.run("fallocate", || {
+        self.run_in_room("fallocate", || {
             let mode = match mode {
                 0 => FallocateMode::Allocate,
                 libc::FALLOC_FL_KEEP_SIZE => FallocateMode::AllocateKeepSize,

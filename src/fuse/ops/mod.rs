@@ -6,6 +6,7 @@
 mod attributes;
 mod files;
 mod names;
+mod room;
 mod xattrs;
 
 use std::collections::HashSet;
@@ -77,6 +78,7 @@ pub(super) struct Ops<B: Backing> {
     xattrs: bool,
     lifetime: Duration,
     activity: Arc<Activity>,
+    removals: room::Removals,
     control: Option<Arc<dyn Control>>,
 }
 
@@ -94,6 +96,7 @@ impl<B: Backing> Ops<B> {
             xattrs: options.xattrs,
             lifetime: options.lifetime(),
             activity,
+            removals: room::Removals::default(),
             control,
         }
     }
@@ -126,6 +129,15 @@ impl<B: Backing> Ops<B> {
         #[cfg(test)]
         self.activity.count(operation);
         contain(operation, body)
+    }
+
+    /// As [`Self::run`], for what takes up room below. `body` may run several times.
+    fn run_in_room<T>(
+        &self,
+        operation: &'static str,
+        body: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        self.run(operation, || self.removals.retry(body))
     }
 
     fn shown(&self, attr: Attr) -> Attr {

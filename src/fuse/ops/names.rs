@@ -36,7 +36,7 @@ impl<B: Backing> Ops<B> {
         umask: u32,
         rdev: u32,
     ) -> Result<Attr, Errno> {
-        self.run("mknod", || {
+        self.run_in_room("mknod", || {
             let attr = self
                 .volume
                 .mknod(caller, parent, name, mode, umask, u64::from(rdev))?;
@@ -52,7 +52,7 @@ impl<B: Backing> Ops<B> {
         mode: u32,
         umask: u32,
     ) -> Result<Attr, Errno> {
-        self.run("mkdir", || {
+        self.run_in_room("mkdir", || {
             Ok(self.shown(self.volume.mkdir(caller, parent, name, mode, umask)?))
         })
     }
@@ -64,7 +64,7 @@ impl<B: Backing> Ops<B> {
         name: &[u8],
         target: &[u8],
     ) -> Result<Attr, Errno> {
-        self.run("symlink", || {
+        self.run_in_room("symlink", || {
             Ok(self.shown(self.volume.symlink(caller, parent, name, target)?))
         })
     }
@@ -75,7 +75,7 @@ impl<B: Backing> Ops<B> {
         new_parent: NodeId,
         new_name: &[u8],
     ) -> Result<Attr, Errno> {
-        self.run("link", || {
+        self.run_in_room("link", || {
             Ok(self.shown(self.volume.link(node, new_parent, new_name)?))
         })
     }
@@ -85,7 +85,11 @@ impl<B: Backing> Ops<B> {
     }
 
     pub(in crate::fuse) fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
-        self.run("unlink", || Ok(self.volume.unlink(parent, name)?))
+        self.run("unlink", || {
+            self.volume.unlink(parent, name)?;
+            self.removals.note();
+            Ok(())
+        })
     }
 
     pub(in crate::fuse) fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
@@ -108,7 +112,10 @@ impl<B: Backing> Ops<B> {
                 libc::RENAME_EXCHANGE => Rename::Exchange,
                 _ => return Err(Errno::INVAL),
             };
-            Ok(self.volume.rename(from_parent, from, to_parent, to, how)?)
+            self.volume.rename(from_parent, from, to_parent, to, how)?;
+            // It may have replaced a file.
+            self.removals.note();
+            Ok(())
         })
     }
 

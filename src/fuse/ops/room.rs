@@ -1,0 +1,81 @@
+//! Room that a removed file holds for a moment longer.
+//!
+//! close(2) doesn't wait for the kernel's RELEASE to be served: what is removed and written right
+//! after it may be served first, or beside it, while the descriptor here still holds the removed
+//! file's blocks. So "no space" just after a removal isn't the last word.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Errno;
+
+/// How long after a removal room may still come from it.
+const RECENT: Duration = Duration::from_secs(1);
+/// How long one request waits for it.
+const PATIENCE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// When a name was removed last.
+#[derive(Default)]
+pub(super) struct Removals(Mutex<Option<Instant>>);
+
+impl Removals {
+    pub(super) fn note(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn any_recent(&self) -> bool {
+        self.0.lock().is_some_and(|last| last.elapsed() < RECENT)
+    }
+
+    /// Runs `body`; again, while there is no room for it and some may be on its way.
+    pub(super) fn retry<T>(&self, mut body: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        let mut result = body();
+        let mut since = None;
+        while let Err(Errno::NOSPC | Errno::DQUOT) = result
+            && self.any_recent()
+            && since.get_or_insert_with(Instant::now).elapsed() < PATIENCE
+        {
+            std::thread::sleep(PAUSE);
+            result = body();
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number of tries of what has room from the `n`th on, and how it ended.
+    fn tries(removals: &Removals, n: usize, error: Errno) -> (usize, Result<(), Errno>) {
+        let mut tries = 0;
+        let result = removals.retry(|| {
+            tries += 1;
+            if tries < n { Err(error) } else { Ok(()) }
+        });
+        (tries, result)
+    }
+
+    #[test]
+    fn after_a_removal_room_is_waited_for() {
+        let removals = Removals::default();
+        assert_eq!(tries(&removals, 1, Errno::NOSPC), (1, Ok(())));
+        assert_eq!(tries(&removals, 2, Errno::NOSPC), (1, Err(Errno::NOSPC)));
+        removals.note();
+        assert_eq!(tries(&removals, 4, Errno::NOSPC), (4, Ok(())));
+        assert_eq!(tries(&removals, 4, Errno::DQUOT), (4, Ok(())));
+        assert_eq!(tries(&removals, 2, Errno::IO), (1, Err(Errno::IO)));
+    }
+
+    #[test]
+    fn not_for_ever() {
+        let removals = Removals::default();
+        removals.note();
+        let begin = Instant::now();
+        let (tries, result) = tries(&removals, usize::MAX, Errno::NOSPC);
+        assert_eq!(result, Err(Errno::NOSPC));
+        assert!(tries > 1 && begin.elapsed() >= PATIENCE);
+    }
+}
