@@ -26,6 +26,8 @@ def _kept(name, make):
     file, origin = CACHE / name, CACHE / f"{name}.origin"
     if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
+        for left in CACHE.glob(f"{name}.new*"):  # by a run that was killed
+            left.unlink()
         fresh = CACHE / f"{name}.new"
         origin.write_text(make(fresh) or "")
         os.rename(fresh, file)

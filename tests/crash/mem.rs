@@ -654,6 +654,10 @@ impl Backing for Mem {
 
     fn wont_need(&self, _: &MemFile, _: u64, _: u64) {}
 
+    fn writes_in_place(&self) -> bool {
+        true
+    }
+
     fn sync_file(&self, file: &MemFile, data_only: bool) -> io::Result<()> {
         let ino = file.ino;
         self.change()?.note(|| Op::SyncFile { ino, data_only });
