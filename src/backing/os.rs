@@ -76,7 +76,7 @@ impl Os {
         let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let kind = rustix::fs::fstatfs(&root)?.f_type;
         Ok(Self {
-            in_place: IN_PLACE.iter().any(|&magic| kind == magic),
+            in_place: IN_PLACE.contains(&kind),
             root,
             dev,
             place: full.to_string_lossy().into_owned(),
