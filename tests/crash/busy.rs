@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use super::disk::Disk;
 use super::kit::{ALIAS, Kit, ME, make};
 use super::log::Op;
-use super::mem::Mem;
+use super::mem::{Mem, SLOW};
 use super::power::{Mode, Power};
 
 const BLOCK: usize = 4096;
@@ -26,10 +26,10 @@ const BLOCK: usize = 4096;
 const BLOCKS: usize = 400;
 /// Where cuts end.
 const KEPT: usize = 250;
-const WRITES: usize = 3000;
-const STATES: usize = 100;
+const WRITES: usize = 2000;
+const STATES: usize = 60;
 /// After a write to the journal's headers, or to a file's first page.
-const STATES_OF_A_HEADER: usize = 5;
+const STATES_OF_A_HEADER: usize = 3;
 
 /// What was promised when so many calls had been made.
 struct Promise {
@@ -93,6 +93,12 @@ fn record(mem: &Mem, kms: &Arc<Kms>, seed: u64) -> Record {
             )
             .unwrap();
     };
+    let read = |index: usize| {
+        let mut bytes = [0; BLOCK];
+        let at = (index * BLOCK) as u64;
+        assert_eq!(volume.read(handle, at, &mut bytes).unwrap(), BLOCK);
+        version(index, &bytes)
+    };
     (0..BLOCKS).for_each(|index| write(index, 1));
     volume.fsync(handle, false).unwrap();
     volume.fsync_dir(NodeId::ROOT).unwrap();
@@ -104,16 +110,16 @@ fn record(mem: &Mem, kms: &Arc<Kms>, seed: u64) -> Record {
     let mut passes = 0;
     std::thread::scope(|threads| {
         threads.spawn(|| {
+            SLOW.set([Duration::from_micros(20), Duration::ZERO]);
             while !done.load(Ordering::Acquire) {
                 volume.write_back().unwrap();
                 passes += 1;
-                // Some hundred blocks come together.
-                std::thread::sleep(Duration::from_millis(1));
             }
         });
+        SLOW.set([Duration::ZERO, Duration::from_micros(300)]);
         let mut rng = SmallRng::seed_from_u64(seed);
         for number in 2..WRITES as u32 {
-            if rng.random_ratio(1, 400) {
+            if rng.random_ratio(1, 100) {
                 cuts.push(mem.log_len());
                 cut(&volume, attr.ino, handle, KEPT);
                 for (index, kept) in versions.iter_mut().enumerate().skip(KEPT) {
@@ -124,6 +130,8 @@ fn record(mem: &Mem, kms: &Arc<Kms>, seed: u64) -> Record {
             let index = rng.random_range(0..BLOCKS);
             write(index, number);
             versions[index] = number;
+            let index = rng.random_range(0..BLOCKS);
+            assert_eq!(read(index), versions[index], "block {index}");
             if rng.random_ratio(1, 40) {
                 volume.fsync(handle, true).unwrap();
                 promises.push(Promise {
@@ -133,7 +141,12 @@ fn record(mem: &Mem, kms: &Arc<Kms>, seed: u64) -> Record {
             }
         }
         done.store(true, Ordering::Release);
+        SLOW.set(Default::default());
     });
+    volume.write_back().unwrap();
+    for (index, version) in versions.iter().enumerate() {
+        assert_eq!(read(index), *version, "block {index}");
+    }
     assert!(passes > 2, "the journal was brought home {passes} times");
     Record {
         start,

@@ -256,14 +256,11 @@ impl<B: Backing> Engine<B> {
             return Ok(None);
         }
         self.restore(file)?;
-        let mut next = self.send_some(file, &core, upto, BlockIndex(0))?;
         drop(core);
-        while let Some(from) = next {
-            // Anew each time, so that who writes to the file waits for one piece only. What it
-            // overwrites or cuts off meanwhile is no longer due.
-            let core = file.core.read();
-            next = self.send_some(file, &core, upto, from)?;
-        }
+        // Others write to the file meanwhile. What they overwrite is no longer due, and what they cut
+        // off isn't pending any more.
+        self.send_blocks(file, upto)?;
+        self.send_head(file, &file.core.read(), upto)?;
         Ok(Some(Sent {
             sequence: upto,
             seal,
@@ -273,7 +270,7 @@ impl<B: Backing> Engine<B> {
     /// After the sync: what was sent is at home.
     fn settle(self: &Arc<Self>, file: &Arc<OpenFile<B>>, sent: &Sent) {
         let mut core = file.core.write();
-        file.overlay.settle(sent.sequence);
+        file.settle(sent.sequence);
         if file.open_cut.load(Ordering::Acquire)
             && file.overlay.is_empty()
             && let Some(id) = core.file_id()
@@ -296,59 +293,75 @@ impl<B: Backing> Engine<B> {
         }
     }
 
-    /// Copies a piece of what is pending of a file from the journal, where records up to number `upto`
-    /// are durable, to its home: from block `from` on. The block to go on with, if any; what is not in
-    /// blocks goes with the last piece.
-    fn send_some(
-        &self,
-        file: &OpenFile<B>,
-        core: &Core,
-        upto: u64,
-        from: BlockIndex,
-    ) -> io::Result<Option<BlockIndex>> {
-        let Some(head) = core.head.as_ref().filter(|_| !file.overlay.is_empty()) else {
-            return Ok(None); // or cut to nothing since
-        };
-        let _times = file.times.lock();
-        let before = self.backing.stat_file(file.file())?;
-        let blocks = file.overlay.blocks_due(from, upto, BLOCKS_AT_ONCE);
-        self.send_blocks(file, &blocks)?;
-        self.send_entries(file, &blocks)?;
-        if let Some((last, _)) = blocks.get(BLOCKS_AT_ONCE - 1) {
-            self.keep_times(file, &before)?;
-            return Ok(Some(last.next()));
+    /// Copies blocks of a file from the journal, where records up to number `upto` hold them durably,
+    /// to their home.
+    fn send_blocks(&self, file: &OpenFile<B>, upto: u64) -> io::Result<()> {
+        let mut from = BlockIndex(0);
+        loop {
+            let _home = file.home.lock();
+            let blocks = file.overlay.blocks_due(from, upto, BLOCKS_AT_ONCE);
+            let Some((last, _)) = blocks.last() else {
+                return Ok(());
+            };
+            self.with_times_kept(file, || {
+                self.copy_blocks(file, &blocks)?;
+                self.copy_entries(file, &blocks)
+            })?;
+            from = last.next();
         }
+    }
+
+    /// Writes home what else records up to number `upto` hold of a file. Its core is held.
+    fn send_head(&self, file: &OpenFile<B>, core: &Core, upto: u64) -> io::Result<()> {
         let (inline, state) = file.overlay.head_due(upto);
-        if let Some(inline) = inline {
+        let Some(head) = &core.head else {
+            return Ok(()); // cut to nothing since
+        };
+        let bytes = if let Some(inline) = inline {
             let mut bytes = vec![0; inline.len];
             self.journal.read(&self.backing, inline.at, &mut bytes)?;
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
+            bytes
         } else if state {
             let state = State {
                 size: head.home_size,
                 ..head.state
             };
-            let bytes = state.seal(head.unwrapped.keys.content());
+            state.seal(head.unwrapped.keys.content()).to_vec()
+        } else {
+            return Ok(());
+        };
+        let _home = file.home.lock();
+        self.with_times_kept(file, || {
             self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-        }
-        self.keep_times(file, &before)?;
-        Ok(None)
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
+        })
     }
 
-    /// After a write home: what users wrote was written when they wrote it. `before` is what the file
-    /// was; `times` is held by the caller.
-    fn keep_times(&self, file: &OpenFile<B>, before: &Stat) -> io::Result<()> {
-        let at = At::File(file.file());
-        self.backing
-            .set_times(at, SetTime::Omit, SetTime::At(before.mtime))?;
-        if file.keeps_ctime.load(Ordering::Acquire) {
-            let after = self.backing.stat_file(file.file())?;
-            self.ctimes
-                .keep_over(&*self.backing, &self.root.dir, before, &after);
-        }
-        Ok(())
+    /// Writes to a cipher file: what users wrote was written when they wrote it.
+    fn with_times_kept(
+        &self,
+        file: &OpenFile<B>,
+        write: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let write = || {
+            let before = self.backing.stat_file(file.file())?;
+            write()?;
+            Ok(before)
+        };
+        let restore = |before: Option<&Stat>| {
+            let mtime = before.map_or(SetTime::Now, |before| SetTime::At(before.mtime));
+            self.backing
+                .set_times(At::File(file.file()), SetTime::Omit, mtime)?;
+            if let Some(before) = before
+                && file.keeps_ctime.load(Ordering::Acquire)
+            {
+                let after = self.backing.stat_file(file.file())?;
+                self.ctimes
+                    .keep_over(&*self.backing, &self.root.dir, before, &after);
+            }
+            Ok(())
+        };
+        file.stamps.kept(write, restore)
     }
 
     /// Brings home what is pending of a file, and makes it durable there. The file's core is held by
@@ -363,7 +376,7 @@ impl<B: Backing> Engine<B> {
     ) -> io::Result<()> {
         if !file.overlay.is_empty() {
             let sequence = self.copy_home(file, core)?;
-            file.overlay.settle(sequence);
+            file.settle(sequence);
         }
         Ok(())
     }
@@ -382,7 +395,7 @@ impl<B: Backing> Engine<B> {
         let sequence = self.copy_home(file, &shared)?;
         drop(shared);
         core = file.core.write();
-        file.overlay.settle(sequence);
+        file.settle(sequence);
         drop(core);
         Ok(())
     }
@@ -391,15 +404,13 @@ impl<B: Backing> Engine<B> {
     fn copy_home(&self, file: &OpenFile<B>, core: &Core) -> io::Result<u64> {
         let sequence = file.sequence.load(Ordering::Acquire);
         self.journal.sync(&self.backing, sequence)?;
-        let mut next = Some(BlockIndex(0));
-        while let Some(from) = next {
-            next = self.send_some(file, core, sequence, from)?;
-        }
+        self.send_blocks(file, sequence)?;
+        self.send_head(file, core, sequence)?;
         self.backing.sync_file(file.file(), true)?;
         Ok(sequence)
     }
 
-    fn send_blocks(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
+    fn copy_blocks(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
         let mut run = Run::default();
         for (block, pending) in blocks {
             let at = block.data_at().0;
@@ -446,7 +457,7 @@ impl<B: Backing> Engine<B> {
         Ok(())
     }
 
-    fn send_entries(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
+    fn copy_entries(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
         let mut span: Vec<u8> = Vec::new();
         let mut from: Option<(GroupIndex, usize)> = None;
         let flush = |span: &mut Vec<u8>, from: Option<(GroupIndex, usize)>| {
@@ -622,15 +633,15 @@ impl<B: Backing> Engine<B> {
         };
         let bytes = state.seal(head.unwrapped.keys.content());
         {
-            let _times = file.times.lock();
-            let before = self.backing.stat_file(file.file())?;
-            if before.size != cipher_size {
-                // Taking back a failed write failed too.
-                self.backing.truncate(file.file(), cipher_size)?;
-            }
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-            self.keep_times(file, &before)?;
+            let length = self.backing.stat_file(file.file())?.size;
+            self.with_times_kept(file, || {
+                if length != cipher_size {
+                    // Taking back a failed write failed too.
+                    self.backing.truncate(file.file(), cipher_size)?;
+                }
+                self.backing
+                    .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
+            })?;
         }
         head.home_size = size;
         head.state.epoch = 0;
