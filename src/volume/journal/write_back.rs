@@ -27,7 +27,7 @@ const WAITING_MOST: usize = 64;
 const SYNCS_MOST: usize = 64;
 /// The most bytes copied in one call.
 const COPY_MOST: usize = 1 << 20;
-/// So many blocks are copied home before others may write to their file again.
+/// So many blocks are copied home in one piece: who cuts their file waits for one.
 const BLOCKS_AT_ONCE: usize = 128;
 
 #[derive(Default)]
@@ -632,17 +632,15 @@ impl<B: Backing> Engine<B> {
             ..head.state
         };
         let bytes = state.seal(head.unwrapped.keys.content());
-        {
-            let length = self.backing.stat_file(file.file())?.size;
-            self.with_times_kept(file, || {
-                if length != cipher_size {
-                    // Taking back a failed write failed too.
-                    self.backing.truncate(file.file(), cipher_size)?;
-                }
-                self.backing
-                    .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
-            })?;
-        }
+        let length = self.backing.stat_file(file.file())?.size;
+        self.with_times_kept(file, || {
+            if length != cipher_size {
+                // Taking back a failed write failed too.
+                self.backing.truncate(file.file(), cipher_size)?;
+            }
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
+        })?;
         head.home_size = size;
         head.state.epoch = 0;
         file.unsealed
