@@ -5,7 +5,6 @@
 #![allow(missing_docs)]
 
 mod alike;
-mod busy;
 mod disk;
 #[path = "../kit/mod.rs"]
 mod kit;
