@@ -81,7 +81,7 @@ impl JournalKey {
 /// 10  zero                  6
 /// 16  volume id            16
 /// 32  epoch                 8   the opening of the volume that writes this journal
-/// 40  generation            8   counts the headers of an epoch
+/// 40  generation            8   counts the headers of the file, over all epochs
 /// 48  tail                  8   where the first record that counts stands
 /// 56  tail sequence         8   its sequence number
 /// 64  length                8   of the journal file: the ring ends there
@@ -95,7 +95,7 @@ pub struct JournalHeader {
     pub volume: VolumeId,
     /// The epoch that writes it.
     pub epoch: u64,
-    /// Counts the headers of an epoch.
+    /// Counts the headers of the file, over all epochs: the greatest is the newest.
     pub generation: u64,
     /// Where the first record that counts stands.
     pub tail: u64,

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
-use super::journal::replay::{FileReplay, Found, Offers, Replays};
+use super::journal::replay::{FileReplay, Found, Offers, Replays, newest_header};
 use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
 use super::keys::{Cmks, DataKeys, are_current, first_that_works, key_of, wrapped_under};
 use super::nodes::Nodes;
@@ -532,7 +532,12 @@ fn begin<B: Backing>(
         let (file, length) = control.make_journal(options.journal_size)?;
         let key = JournalKey::derive(&secrets.journal, &record.volume_id, epoch);
         let ids = (record.volume_id, epoch, left.mark.epoch);
-        Some(Journal::begin(control.backing, file, key, ids, length)?)
+        // What is there may be replayed until both of its headers are replaced: counting on from it,
+        // the new ones are never older than what they replace.
+        let before = newest_header(control.backing, &file, &secrets.journal, &record.volume_id)?;
+        let generation = before.map_or(0, |(header, _)| header.generation);
+        let file = (file, length);
+        Some(Journal::begin(control.backing, file, key, ids, generation)?)
     };
     let mark = Mark {
         in_use: true,

@@ -2,8 +2,12 @@
 //! filesystem.
 
 use envelopefs::backing::Rename;
+use envelopefs::format::journal::JOURNAL_HEADER_LEN;
+use envelopefs::volume::Volume;
 
+use super::disk::{Disk, ROOT as ROOT_INO};
 use super::kit::Kit;
+use super::mem::Mem;
 use super::model::{ROOT, Thing};
 use super::options;
 use super::power::Mode;
@@ -47,6 +51,58 @@ fn file(world: &mut World, name: &[u8], size: usize) -> Thing {
     world.fsync(thing, false).unwrap();
     world.fsync_dir(ROOT).unwrap();
     thing
+}
+
+/// Epoch and generation of the journal's header that counts.
+fn newest_header(disk: &Disk) -> (u64, u64) {
+    let control = disk.entry(ROOT_INO, b".envelopefs").unwrap();
+    let journal = disk.entry(control, b"journal").unwrap();
+    let mut page = [0; 2 * JOURNAL_HEADER_LEN];
+    disk.file(journal).unwrap().read(0, &mut page);
+    let number = |header: &[u8], at| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+    page.chunks(JOURNAL_HEADER_LEN)
+        .map(|header| (number(header, 32), number(header, 40)))
+        .max_by_key(|&(_, generation)| generation)
+        .unwrap()
+}
+
+/// A recovery that is cut off anywhere leaves the journal's newest header or a new one: what an older
+/// header frees was overwritten by later records, perhaps in part.
+#[test]
+fn a_recovery_never_falls_back_to_an_older_header() {
+    let kit = Kit::new();
+    for rounds in [3, 4] {
+        let mut world = World::new(&kit.kms, options);
+        let thing = file(&mut world, b"a", 9000);
+        for round in 0..rounds {
+            world.write(thing, 0, &[round; 5000]).unwrap();
+            world.fsync(thing, true).unwrap();
+            world.write_back().unwrap();
+        }
+        let cut = world.mem().disk();
+        let (epoch, generation) = newest_header(&cut);
+        assert!(generation > 3, "the tail has moved");
+
+        let mem = Mem::of(cut.clone(), true);
+        drop(Volume::open(mem.clone(), kit.kms.clone(), options()).unwrap());
+        let mut disk = cut;
+        let mut replaced = false;
+        for op in mem.take_log() {
+            op.apply(&mut disk);
+            let now = newest_header(&disk);
+            replaced |= now.0 != epoch;
+            assert!(
+                if replaced {
+                    now.0 != epoch
+                } else {
+                    now == (epoch, generation)
+                },
+                "{now:?} counts, after {:?}",
+                (epoch, generation)
+            );
+        }
+        assert!(replaced, "a new epoch has begun");
+    }
 }
 
 /// What the journal has of a file is needed until it is durable that the file was cut to nothing.

@@ -89,6 +89,21 @@ impl FileReplay {
     }
 }
 
+/// The newest authentic header of a journal file, of whatever epoch, with that epoch's key.
+pub(in crate::volume) fn newest_header<B: Backing>(
+    backing: &B,
+    file: &B::File,
+    journal: &Key256,
+    volume: &VolumeId,
+) -> io::Result<Option<(JournalHeader, JournalKey)>> {
+    let mut page = [0; 2 * JOURNAL_HEADER_LEN];
+    let read = backing.read_at(file, &mut [IoSliceMut::new(&mut page)], 0)?;
+    Ok(page[..read]
+        .chunks(JOURNAL_HEADER_LEN)
+        .filter_map(|bytes| JournalHeader::open(bytes, journal, volume).ok())
+        .max_by_key(|(header, _)| header.generation))
+}
+
 impl<B: Backing> Found<B> {
     /// Reads the headers of a journal file; None when none is authentic.
     pub(in crate::volume) fn open(
@@ -97,12 +112,7 @@ impl<B: Backing> Found<B> {
         journal: &Key256,
         volume: &VolumeId,
     ) -> io::Result<Option<Self>> {
-        let mut page = [0; 2 * JOURNAL_HEADER_LEN];
-        let read = backing.read_at(&file, &mut [IoSliceMut::new(&mut page)], 0)?;
-        let newest = page[..read]
-            .chunks(JOURNAL_HEADER_LEN)
-            .filter_map(|bytes| JournalHeader::open(bytes, journal, volume).ok())
-            .max_by_key(|(header, _)| header.generation);
+        let newest = newest_header(backing, &file, journal, volume)?;
         Ok(newest.map(|(header, key)| Self { file, header, key }))
     }
 

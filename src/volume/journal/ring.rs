@@ -69,14 +69,14 @@ impl<B: Backing> Drop for Room<'_, B> {
 }
 
 impl<B: Backing> Journal<B> {
-    /// Begins an epoch in a journal file of `length` bytes: empty, and durable as such. What the
-    /// previous epoch left there was replayed.
+    /// Begins an epoch in a journal file of so many bytes: empty, and durable as such. What the
+    /// previous epoch left there was replayed; `generation` is that of its newest header.
     pub(in crate::volume) fn begin(
         backing: &B,
-        file: B::File,
+        (file, length): (B::File, u64),
         key: JournalKey,
         (volume, epoch, previous): (VolumeId, u64, u64),
-        length: u64,
+        generation: u64,
     ) -> io::Result<Self> {
         let journal = Self {
             file,
@@ -90,7 +90,7 @@ impl<B: Backing> Journal<B> {
                 next: 1,
                 tail: RING_AT,
                 written: RING_AT,
-                generation: 0,
+                generation,
                 reserved: 0,
             }),
             syncing: Mutex::new(Syncing {
@@ -102,7 +102,7 @@ impl<B: Backing> Journal<B> {
             done: Condvar::new(),
             syncs: AtomicU64::new(0),
         };
-        // Both places, so that none of an older epoch stays.
+        // Both places, so that none of an older epoch stays; the older one first.
         for _ in 0..2 {
             journal.write_header(backing, &mut journal.ring.lock(), RING_AT, 1)?;
         }
