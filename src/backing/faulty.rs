@@ -142,6 +142,10 @@ impl<B: Backing> Backing for Faulty<B> {
         self.inner.wont_need(file, offset, len);
     }
 
+    fn writes_in_place(&self) -> bool {
+        self.inner.writes_in_place()
+    }
+
     fn sync_file(&self, file: &B::File, data_only: bool) -> io::Result<()> {
         self.check(Call::SyncFile)?.sync_file(file, data_only)
     }

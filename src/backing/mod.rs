@@ -117,6 +117,10 @@ pub trait Backing: Send + Sync + 'static {
     /// start writing what of it isn't on the disk.
     fn wont_need(&self, file: &Self::File, offset: u64, len: u64);
 
+    /// Whether what is written over allocated bytes of a file takes their place on the disk, and
+    /// costs less the second time.
+    fn writes_in_place(&self) -> bool;
+
     /// Makes a file's contents durable; without `data_only` its attributes too.
     fn sync_file(&self, file: &Self::File, data_only: bool) -> io::Result<()>;
     /// Makes a directory's entries durable.

@@ -21,6 +21,7 @@ pub struct Os {
     /// The filesystem that all of the tree must be on.
     dev: u64,
     access_times: bool,
+    in_place: bool,
     place: String,
 }
 
@@ -49,6 +50,9 @@ const FILE_FLAGS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
+/// Filesystems that write in place, by their numbers in linux/magic.h: ext4 (ext2 and ext3 too), XFS.
+const IN_PLACE: [rustix::fs::FsWord; 2] = [0xef53, 0x5846_5342];
+
 impl Os {
     /// The same tree, whose files' access times move as reads go, by the rules of the filesystem
     /// below (relatime and such). Without this, reading leaves them alone where the system lets it.
@@ -70,7 +74,9 @@ impl Os {
         let dev = rustix::fs::fstat(&root)?.st_dev;
         // The same directory by any way to it. Where that can't be told, as it was given.
         let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let kind = rustix::fs::fstatfs(&root)?.f_type;
         Ok(Self {
+            in_place: IN_PLACE.contains(&kind),
             root,
             dev,
             place: full.to_string_lossy().into_owned(),
@@ -284,6 +290,10 @@ impl Backing for Os {
         if let Some(len) = NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&file.0, offset, Some(len), Advice::DontNeed);
         }
+    }
+
+    fn writes_in_place(&self) -> bool {
+        self.in_place
     }
 
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {

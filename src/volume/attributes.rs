@@ -57,13 +57,11 @@ impl<B: Backing> Volume<B> {
             }
             if (set.atime, set.mtime) != (SetTime::Omit, SetTime::Omit) {
                 // A write-back keeps the times that it finds; the next write sets them again.
-                let file = self.files.of_node(node);
-                let _times = file.as_ref().map(|file| {
-                    let mut times = file.times.lock();
-                    *times = 0;
-                    times
-                });
-                self.backing.set_times(at, set.atime, set.mtime)?;
+                let times = || self.backing.set_times(at, set.atime, set.mtime);
+                match self.files.of_node(node) {
+                    Some(file) => file.stamps.set(times, || self.set_modified_now(&file))?,
+                    None => times()?,
+                }
             }
             Ok(())
         })?;

@@ -7,7 +7,7 @@
 //!   the key manager is told of the volume.
 //! - `nodes`, `dirs`, `lookup`: from a node to its place below. `namespace`, `rename`, `listing`,
 //!   `links`, `attributes`, `xattrs`: the operations on names and inodes.
-//! - `open_file`, `header_io`, `keys`, `read`, `stream`, `write`, `resize`: open files and their contents.
+//! - `open_file`, `header_io`, `keys`, `read`, `stream`, `write`, `stamps`, `resize`: open files and their contents.
 //! - `rewrap`, `reencrypt`, `ctimes`: a file's data key wrapped anew, and a new one, with no trace in its times.
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
@@ -41,6 +41,7 @@ mod repair;
 mod resize;
 mod rewrap;
 mod run_log;
+mod stamps;
 mod status;
 mod stream;
 mod take_back;

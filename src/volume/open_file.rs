@@ -12,6 +12,7 @@ use super::journal::Overlay;
 use super::journal::replay::FileReplay;
 use super::journal::write_back::Old;
 use super::keys::Unwrapped;
+use super::stamps::Stamps;
 use super::stream::Stream;
 use super::types::{HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
@@ -56,9 +57,11 @@ pub(super) struct OpenFile<B: Backing> {
     pub(super) old: Mutex<Option<Old>>,
     /// Whether it is on the list of those to be written back.
     pub(super) queued: AtomicBool,
-    /// Held while times are set, or kept over a write that is none of the users'. Also when they
-    /// were set last by a write through the journal, in ticks of the coarse clock.
-    pub(super) times: Mutex<u64>,
+    /// Whose time of modification it has.
+    pub(super) stamps: Stamps,
+    /// Held while a piece of what is pending is looked up and copied home, and by who takes from
+    /// what is pending before the cipher file is changed in another way. After `core`.
+    pub(super) home: Mutex<()>,
     /// Held by who renews its data key.
     pub(super) renewal: Mutex<()>,
     /// Whether what goes home is not users' alone: the change time that they see is kept over it.
@@ -96,7 +99,8 @@ impl<B: Backing> OpenFile<B> {
             open_cut: AtomicBool::new(false),
             old: Mutex::new(None),
             queued: AtomicBool::new(false),
-            times: Mutex::new(0),
+            stamps: Stamps::default(),
+            home: Mutex::new(()),
             renewal: Mutex::new(()),
             keeps_ctime: AtomicBool::new(false),
             path: OnceLock::new(),
@@ -118,6 +122,13 @@ impl<B: Backing> OpenFile<B> {
         !self.overlay.is_empty()
             || self.unsealed.load(Ordering::Acquire)
             || self.open_cut.load(Ordering::Acquire)
+    }
+
+    /// What records up to number `sequence` hold has come home. No older form of it is on its way
+    /// there any more. The file's core is held alone.
+    pub(super) fn settle(&self, sequence: u64) {
+        let _home = self.home.lock();
+        self.overlay.settle(sequence);
     }
 
     /// The cipher file, for writing if it could be opened so.

@@ -1,10 +1,11 @@
 //! Overwriting what was promised: through the journal. See [`super::journal`].
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::RwLockReadGuard;
+use parking_lot::{MutexGuard, RwLockReadGuard};
 use smallvec::SmallVec;
 
 use super::Volume;
@@ -153,7 +154,7 @@ impl<B: Backing> Volume<B> {
                 page.set(place, None);
             }
             let (at, entries) = page.span(place..group.blocks());
-            let entries = &mut [std::io::IoSlice::new(entries)];
+            let entries = &mut [io::IoSlice::new(entries)];
             let _ = self.backing.write_at(file.file(), entries, at);
             file.pages.cut(Some(group));
             file.pages.put(page);
@@ -189,7 +190,7 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::Stale);
         };
         let mut pages = self.pages_of(file, &plan, false)?;
-        self.reserve_holes(file, &plan, &pages)?;
+        let _home = self.reserve_holes(file, &plan, &pages)?;
         let mut state = head.state;
         // What is below the bound is durable with this record, when what is before the record is.
         state.size = head.home_size;
@@ -307,19 +308,24 @@ impl<B: Backing> Volume<B> {
 
     /// A write changes the modification time, also when it doesn't go home yet.
     fn touch(&self, file: &OpenFile<B>) -> Result<()> {
-        let now = tick();
-        let mut last = file.times.lock();
-        if *last != now {
-            self.backing
-                .set_times(At::File(file.file()), SetTime::Omit, SetTime::Now)?;
-            *last = now;
-        }
-        Ok(())
+        Ok(file.stamps.touch(tick(), || self.set_modified_now(file))?)
+    }
+
+    pub(super) fn set_modified_now(&self, file: &OpenFile<B>) -> io::Result<()> {
+        self.backing
+            .set_times(At::File(file.file()), SetTime::Omit, SetTime::Now)
     }
 
     /// Blocks that fill holes get their space now, while the writer can still be told that there
-    /// is none.
-    fn reserve_holes(&self, file: &OpenFile<B>, plan: &Plan, pages: &[EntryPage]) -> Result<()> {
+    /// is none. It stays theirs as long as the guard is held: until they are pending, so that no
+    /// older hole that is on its way home gives it back.
+    fn reserve_holes<'a>(
+        &self,
+        file: &'a OpenFile<B>,
+        plan: &Plan,
+        pages: &[EntryPage],
+    ) -> Result<Option<MutexGuard<'a, ()>>> {
+        let mut home = None;
         let mut block = plan.first;
         while block <= plan.last {
             let (group, place) = block.place();
@@ -328,6 +334,7 @@ impl<B: Backing> Volume<B> {
                 .find(|page| page.group() == group)
                 .is_some_and(|page| matches!(page.get(place), Ok(None)));
             if hole {
+                home.get_or_insert_with(|| file.home.lock());
                 let reserve = |at: u64| {
                     self.backing
                         .allocate(file.file(), Allocate::ReserveKeepSize, at, PAGE as u64)
@@ -341,7 +348,7 @@ impl<B: Backing> Volume<B> {
             }
             block = block.next();
         }
-        Ok(())
+        Ok(home)
     }
 
     /// A state that goes through the journal, alone.

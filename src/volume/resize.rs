@@ -27,6 +27,8 @@ impl<B: Backing> Volume<B> {
         file.home_dirty.store(true, Ordering::Release);
         if size == 0 {
             // An empty file has no header: its next byte gets a new data key.
+            // Nothing that was pending is on its way home when this is done.
+            let _home = file.home.lock();
             self.backing.truncate(file.file(), 0)?;
             *core = Core::empty();
             file.pages.cut(None);

@@ -1,6 +1,6 @@
 //! Wrapping a file's data key anew: its header only.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 
 use super::Volume;
 use super::error::{Result, VolumeError};
@@ -250,17 +250,24 @@ impl<B: Backing> Volume<B> {
         at: usize,
         bytes: &[u8; SLOT_LEN],
     ) -> Result<()> {
-        let _times = file.times.lock();
-        let before = self.backing.stat_file(file.file())?;
-        self.backing
-            .write_at(file.file(), &mut [IoSlice::new(bytes)], at as u64)?;
-        let mtime = SetTime::At(before.mtime);
-        self.backing
-            .set_times(At::File(file.file()), SetTime::Omit, mtime)?;
-        let after = self.backing.stat_file(file.file())?;
-        self.ctimes
-            .keep_over(&self.backing, &self.root.dir, &before, &after);
-        Ok(())
+        let write = || {
+            let before = self.backing.stat_file(file.file())?;
+            self.backing
+                .write_at(file.file(), &mut [IoSlice::new(bytes)], at as u64)?;
+            io::Result::Ok(before)
+        };
+        let restore = |before: Option<&Stat>| {
+            let mtime = before.map_or(SetTime::Now, |before| SetTime::At(before.mtime));
+            self.backing
+                .set_times(At::File(file.file()), SetTime::Omit, mtime)?;
+            if let Some(before) = before {
+                let after = self.backing.stat_file(file.file())?;
+                self.ctimes
+                    .keep_over(&self.backing, &self.root.dir, before, &after);
+            }
+            Ok(())
+        };
+        Ok(file.stamps.kept(write, restore)?)
     }
 
     /// Brings the kept change times in order, when many files were rewrapped. Failing costs no more

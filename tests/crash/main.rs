@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod alike;
+mod busy;
 mod disk;
 #[path = "../kit/mod.rs"]
 mod kit;

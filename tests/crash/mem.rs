@@ -1,9 +1,11 @@
 //! [`Mem`]: a [`Backing`] in memory that records every call that changes something.
 #![allow(dead_code)] // each test uses a part
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use envelopefs::backing::{
     Allocate, At, Backing, EntryName, Kind, OpenFile, RawEntry, Rename, Seek, SetTime, Stat,
@@ -17,6 +19,11 @@ use super::log::Op;
 /// The longest symlink target, as ext4 has it.
 const TARGET_MAX: usize = 4095;
 const DEVICE: u64 = 7;
+
+thread_local! {
+    /// How long each write and each sync of this thread takes, so that others come in between.
+    pub static SLOW: Cell<[Duration; 2]> = const { Cell::new([Duration::ZERO; 2]) };
+}
 
 /// A filesystem in memory. Clones are the same filesystem.
 #[derive(Clone)]
@@ -519,6 +526,7 @@ impl Backing for Mem {
         if data.is_empty() {
             return Ok(());
         }
+        std::thread::sleep(SLOW.get()[0]);
         let end = offset.checked_add(data.len() as u64);
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return errno(libc::EFBIG);
@@ -654,7 +662,12 @@ impl Backing for Mem {
 
     fn wont_need(&self, _: &MemFile, _: u64, _: u64) {}
 
+    fn writes_in_place(&self) -> bool {
+        true
+    }
+
     fn sync_file(&self, file: &MemFile, data_only: bool) -> io::Result<()> {
+        std::thread::sleep(SLOW.get()[1]);
         let ino = file.ino;
         self.change()?.note(|| Op::SyncFile { ino, data_only });
         Ok(())

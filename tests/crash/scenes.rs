@@ -7,6 +7,7 @@ use envelopefs::volume::Volume;
 
 use super::disk::{Disk, ROOT as ROOT_INO};
 use super::kit::Kit;
+use super::log::Op;
 use super::mem::Mem;
 use super::model::{ROOT, Thing};
 use super::options;
@@ -51,6 +52,28 @@ fn file(world: &mut World, name: &[u8], size: usize) -> Thing {
     world.fsync(thing, false).unwrap();
     world.fsync_dir(ROOT).unwrap();
     thing
+}
+
+/// The first pass over the journal is written as zeros before, once, by whoever syncs.
+#[test]
+fn the_journal_is_written_ahead() {
+    let kit = Kit::new();
+    let mut world = World::new(&kit.kms, options);
+    let thing = file(&mut world, b"a", 9000);
+    let zeros = |world: &mut World| {
+        let log = world.mem().take_log();
+        let ahead = log.iter().filter(|op| match op {
+            Op::Write { data, .. } => data.len() > 9000 && data.iter().all(|&byte| byte == 0),
+            _ => false,
+        });
+        ahead.count()
+    };
+    for (round, expected) in [(0, 1), (1, 0), (2, 0)] {
+        world.write(thing, 0, &[round; 100]).unwrap();
+        assert_eq!(zeros(&mut world), 0, "nobody asked for a sync");
+        world.fsync(thing, true).unwrap();
+        assert_eq!(zeros(&mut world), expected, "round {round}");
+    }
 }
 
 /// Epoch and generation of the journal's header that counts.

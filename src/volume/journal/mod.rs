@@ -21,6 +21,12 @@
 //! inside old blocks, an inline file that outgrows its page) is appended, synced and sent home at
 //! once, and closed by a "done" record, so that no replay repeats the cut over later writes.
 //!
+//! Users write on meanwhile: `write_back` sends what the records before its start hold, in pieces, and
+//! leaves alone what is overwritten since. A block that was overwritten is at home in an older form
+//! or none, so the records behind the new tail are synced before the tail moves. Only who changes the
+//! cipher file by another way than this (a cut, a step at once) waits for the piece that is under way:
+//! [`OpenFile::home`](super::open_file::OpenFile).
+//!
 //! A record is physical: bytes and their offsets in the cipher file. So replaying needs no data key:
 //! it checks the tag, finds the file (by its path, else by one walk), checks the file id in its
 //! header, and writes, in the order of the sequence numbers. A torn record ends the replay; appends

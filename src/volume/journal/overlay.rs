@@ -30,7 +30,7 @@ pub(in crate::volume) struct PendingBytes {
 }
 
 /// All that is pending.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(in crate::volume) struct Pendings {
     pub(in crate::volume) blocks: BTreeMap<BlockIndex, Pending>,
     /// State, entry and bytes of an inline file.
@@ -84,9 +84,44 @@ impl Overlay {
         });
     }
 
-    /// All of it.
-    pub(in crate::volume) fn snapshot(&self) -> Pendings {
-        self.pendings.lock().clone()
+    /// The first `most` blocks from `from` on that records up to number `upto` hold.
+    pub(in crate::volume) fn blocks_due(
+        &self,
+        from: BlockIndex,
+        upto: u64,
+        most: usize,
+    ) -> Vec<(BlockIndex, Pending)> {
+        let pendings = self.pendings.lock();
+        let blocks = pendings.blocks.range(from..);
+        blocks
+            .filter(|(_, pending)| pending.sequence <= upto)
+            .take(most)
+            .map(|(block, pending)| (*block, *pending))
+            .collect()
+    }
+
+    /// What else records up to number `upto` hold: an inline file, or whether there is a state.
+    pub(in crate::volume) fn head_due(&self, upto: u64) -> (Option<PendingBytes>, bool) {
+        let pendings = self.pendings.lock();
+        match pendings.inline {
+            // It has the state in it.
+            Some(inline) => ((inline.sequence <= upto).then_some(inline), false),
+            None => (None, pendings.state.is_some_and(|state| state <= upto)),
+        }
+    }
+
+    /// Whether there is anything to do for records up to number `upto` to be freed.
+    pub(in crate::volume) fn is_due(&self, upto: u64) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let pendings = self.pendings.lock();
+        let due = |sequence: u64| sequence <= upto;
+        // A cut must be durable whenever it was: it took the place of all that was before.
+        pendings.emptied.is_some()
+            || pendings.inline.is_some_and(|bytes| due(bytes.sequence))
+            || pendings.state.is_some_and(due)
+            || pendings.blocks.values().any(|block| due(block.sequence))
     }
 
     /// What records up to this number hold has come home.

@@ -9,6 +9,9 @@ use crate::backing::Backing;
 use crate::format::journal::{JournalHeader, JournalKey, RECORD_HEAD, RING_AT, RecordBuilder};
 use crate::format::{PAGE, VolumeId};
 
+/// So far ahead of the head the ring is written before it is needed, in bytes.
+const AHEAD: u64 = 1 << 20;
+
 /// A place that was appended to.
 pub(in crate::volume) struct Appended {
     /// Where the record stands in the journal file.
@@ -28,6 +31,8 @@ struct Ring {
     /// The tail of the header that was written last; it counts when that is durable.
     written: u64,
     generation: u64,
+    /// Up to here the file was written in this epoch.
+    written_to: u64,
     /// Bytes that writers under way may still append.
     reserved: u64,
 }
@@ -91,6 +96,7 @@ impl<B: Backing> Journal<B> {
                 tail: RING_AT,
                 written: RING_AT,
                 generation,
+                written_to: RING_AT,
                 reserved: 0,
             }),
             syncing: Mutex::new(Syncing {
@@ -205,6 +211,9 @@ impl<B: Backing> Journal<B> {
                 let zeros = [0; RECORD_HEAD];
                 let _ = backing.write_at(&self.file, &mut [IoSlice::new(&zeros)], at);
             })?;
+        if at < ring.head {
+            ring.written_to = self.length;
+        }
         ring.head = at + len;
         ring.next += 1;
         Ok(Appended {
@@ -263,7 +272,8 @@ impl<B: Backing> Journal<B> {
         let again = state.failed.then_some(state.head);
         drop(state);
         let (last, head, tail) = {
-            let ring = self.ring.lock();
+            let mut ring = self.ring.lock();
+            self.write_ahead(backing, &mut ring);
             (ring.next - 1, ring.head, ring.written)
         };
         // After a failed sync the kernel may take pages for clean that never reached the disk.
@@ -283,6 +293,23 @@ impl<B: Backing> Journal<B> {
         }
         self.done.notify_all();
         result
+    }
+
+    /// Writes zeros where the next records go, for the sync at hand to make durable.
+    ///
+    /// Space that is only reserved costs a commit of the filesystem's own journal with each sync that
+    /// first writes there, and the last page of a record a read where memory doesn't hold it. So
+    /// whoever syncs the first pass over the ring pays for both in one go.
+    fn write_ahead(&self, backing: &B, ring: &mut Ring) {
+        let from = ring.written_to.max(ring.head);
+        if from >= self.length || from - ring.head > AHEAD / 2 || !backing.writes_in_place() {
+            return;
+        }
+        let to = self.length.min(from + AHEAD);
+        let zeros = vec![0; (to - from) as usize];
+        // Only for speed.
+        let _ = backing.write_at(&self.file, &mut [IoSlice::new(&zeros)], from);
+        ring.written_to = to;
     }
 
     /// Writes what is between two places of the ring, and the headers, once more.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
 
+use super::JournalMode;
+use super::overlay::Pending;
 use super::ring::{Journal, Room};
-use super::{JournalMode, overlay::Pendings};
 use crate::backing::{Allocate, At, Backing, SetTime, Stat};
-use crate::content::{GroupIndex, Layout};
+use crate::content::{BlockIndex, GroupIndex, Layout};
 use crate::format::journal::{RecordBuilder, RecordKind, Resize};
 use crate::format::{ENTRY_LEN, FileId, PAGE, STATE_AT, State};
 use crate::volume::ctimes::Ctimes;
@@ -26,6 +27,8 @@ const WAITING_MOST: usize = 64;
 const SYNCS_MOST: usize = 64;
 /// The most bytes copied in one call.
 const COPY_MOST: usize = 1 << 20;
+/// So many blocks are copied home in one piece: who cuts their file waits for one.
+const BLOCKS_AT_ONCE: usize = 128;
 
 #[derive(Default)]
 struct Control {
@@ -192,19 +195,26 @@ impl<B: Backing> Engine<B> {
             self.journal.position()
         };
         let files = std::mem::take(&mut *self.waiting.lock());
-        let mut failure = self.journal.sync(&self.backing, self.journal.last()).err();
+        // What is before the position is freed at the end. Records behind it stay, and so does what
+        // they supersede at home.
+        let upto = position.1 - 1;
+        let mut failure = self.journal.sync(&self.backing, upto).err();
         let mut done = Vec::with_capacity(files.len());
         for file in files {
             file.queued.store(false, Ordering::Release);
             let sent = if failure.is_some() {
                 Err(io::Error::from_raw_os_error(libc::EIO))
             } else {
-                self.send(&file, all)
+                self.send(&file, all, upto)
             };
             match sent {
                 Ok(Some(sent)) => done.push((file, sent)),
-                // In use; what it waits for is its last user.
-                Ok(None) => {}
+                // Nothing but what came since; or in use, and what it waits for is its last user.
+                Ok(None) => {
+                    if !file.overlay.is_empty() {
+                        self.queue(&file);
+                    }
+                }
                 Err(error) => {
                     failure.get_or_insert(error);
                     self.queue(&file);
@@ -223,14 +233,16 @@ impl<B: Backing> Engine<B> {
                 Err(_) => self.queue(&file),
             }
         }
-        match failure.map_or(synced, Err) {
-            Ok(()) => self.journal.free(&self.backing, position),
-            Err(error) => Err(error),
-        }
+        failure.map_or(synced, Err)?;
+        // A block that was overwritten once more was not sent: what is freed of it was promised, so
+        // its successor must be durable before.
+        self.journal.sync(&self.backing, self.journal.last())?;
+        self.journal.free(&self.backing, position)
     }
 
-    /// Writes what is pending of one file to its home.
-    fn send(&self, file: &Arc<OpenFile<B>>, all: bool) -> io::Result<Option<Sent>> {
+    /// Writes what is pending of one file to its home, as far as records up to number `upto` hold it.
+    /// These are durable.
+    fn send(&self, file: &Arc<OpenFile<B>>, all: bool, upto: u64) -> io::Result<Option<Sent>> {
         // A file that nobody uses is sealed: from here on its size is a promise.
         let seal = (all || self.files.is_unused(file)) && file.unsealed.load(Ordering::Acquire);
         let seal = seal.then(|| {
@@ -240,21 +252,25 @@ impl<B: Backing> Engine<B> {
         });
         let core = file.core.read();
         let open_cut = file.open_cut.load(Ordering::Acquire);
-        if file.overlay.is_empty() && seal.is_none() && !open_cut {
+        if !file.overlay.is_due(upto) && seal.is_none() && !open_cut {
             return Ok(None);
         }
         self.restore(file)?;
-        let sequence = file.sequence.load(Ordering::Acquire);
-        // Mostly durable already. Nobody writes to this file meanwhile.
-        self.journal.sync(&self.backing, sequence)?;
-        self.send_home(file, &core)?;
-        Ok(Some(Sent { sequence, seal }))
+        drop(core);
+        // Others write to the file meanwhile. What they overwrite is no longer due, and what they cut
+        // off isn't pending any more.
+        self.send_blocks(file, upto)?;
+        self.send_head(file, &file.core.read(), upto)?;
+        Ok(Some(Sent {
+            sequence: upto,
+            seal,
+        }))
     }
 
     /// After the sync: what was sent is at home.
     fn settle(self: &Arc<Self>, file: &Arc<OpenFile<B>>, sent: &Sent) {
         let mut core = file.core.write();
-        file.overlay.settle(sent.sequence);
+        file.settle(sent.sequence);
         if file.open_cut.load(Ordering::Acquire)
             && file.overlay.is_empty()
             && let Some(id) = core.file_id()
@@ -277,49 +293,75 @@ impl<B: Backing> Engine<B> {
         }
     }
 
-    /// Copies the pending parts of a file from the journal, where they are durable, to their home.
-    pub(in crate::volume) fn send_home(&self, file: &OpenFile<B>, core: &Core) -> io::Result<()> {
-        if file.overlay.is_empty() {
-            return Ok(());
+    /// Copies blocks of a file from the journal, where records up to number `upto` hold them durably,
+    /// to their home.
+    fn send_blocks(&self, file: &OpenFile<B>, upto: u64) -> io::Result<()> {
+        let mut from = BlockIndex(0);
+        loop {
+            let _home = file.home.lock();
+            let blocks = file.overlay.blocks_due(from, upto, BLOCKS_AT_ONCE);
+            let Some((last, _)) = blocks.last() else {
+                return Ok(());
+            };
+            self.with_times_kept(file, || {
+                self.copy_blocks(file, &blocks)?;
+                self.copy_entries(file, &blocks)
+            })?;
+            from = last.next();
         }
+    }
+
+    /// Writes home what else records up to number `upto` hold of a file. Its core is held.
+    fn send_head(&self, file: &OpenFile<B>, core: &Core, upto: u64) -> io::Result<()> {
+        let (inline, state) = file.overlay.head_due(upto);
         let Some(head) = &core.head else {
             return Ok(()); // cut to nothing since
         };
-        let _times = file.times.lock();
-        let before = self.backing.stat_file(file.file())?;
-        let pendings = file.overlay.snapshot();
-        if let Some(inline) = pendings.inline {
+        let bytes = if let Some(inline) = inline {
             let mut bytes = vec![0; inline.len];
             self.journal.read(&self.backing, inline.at, &mut bytes)?;
-            self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-        }
-        self.send_blocks(file, &pendings)?;
-        self.send_entries(file, &pendings)?;
-        if pendings.state.is_some() && pendings.inline.is_none() {
+            bytes
+        } else if state {
             let state = State {
                 size: head.home_size,
                 ..head.state
             };
-            let bytes = state.seal(head.unwrapped.keys.content());
+            state.seal(head.unwrapped.keys.content()).to_vec()
+        } else {
+            return Ok(());
+        };
+        let _home = file.home.lock();
+        self.with_times_kept(file, || {
             self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-        }
-        self.keep_times(file, &before)
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
+        })
     }
 
-    /// After a write home: what users wrote was written when they wrote it. `before` is what the file
-    /// was; `times` is held by the caller.
-    fn keep_times(&self, file: &OpenFile<B>, before: &Stat) -> io::Result<()> {
-        let at = At::File(file.file());
-        self.backing
-            .set_times(at, SetTime::Omit, SetTime::At(before.mtime))?;
-        if file.keeps_ctime.load(Ordering::Acquire) {
-            let after = self.backing.stat_file(file.file())?;
-            self.ctimes
-                .keep_over(&*self.backing, &self.root.dir, before, &after);
-        }
-        Ok(())
+    /// Writes to a cipher file: what users wrote was written when they wrote it.
+    fn with_times_kept(
+        &self,
+        file: &OpenFile<B>,
+        write: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let write = || {
+            let before = self.backing.stat_file(file.file())?;
+            write()?;
+            Ok(before)
+        };
+        let restore = |before: Option<&Stat>| {
+            let mtime = before.map_or(SetTime::Now, |before| SetTime::At(before.mtime));
+            self.backing
+                .set_times(At::File(file.file()), SetTime::Omit, mtime)?;
+            if let Some(before) = before
+                && file.keeps_ctime.load(Ordering::Acquire)
+            {
+                let after = self.backing.stat_file(file.file())?;
+                self.ctimes
+                    .keep_over(&*self.backing, &self.root.dir, before, &after);
+            }
+            Ok(())
+        };
+        file.stamps.kept(write, restore)
     }
 
     /// Brings home what is pending of a file, and makes it durable there. The file's core is held by
@@ -334,7 +376,7 @@ impl<B: Backing> Engine<B> {
     ) -> io::Result<()> {
         if !file.overlay.is_empty() {
             let sequence = self.copy_home(file, core)?;
-            file.overlay.settle(sequence);
+            file.settle(sequence);
         }
         Ok(())
     }
@@ -353,7 +395,7 @@ impl<B: Backing> Engine<B> {
         let sequence = self.copy_home(file, &shared)?;
         drop(shared);
         core = file.core.write();
-        file.overlay.settle(sequence);
+        file.settle(sequence);
         drop(core);
         Ok(())
     }
@@ -362,14 +404,15 @@ impl<B: Backing> Engine<B> {
     fn copy_home(&self, file: &OpenFile<B>, core: &Core) -> io::Result<u64> {
         let sequence = file.sequence.load(Ordering::Acquire);
         self.journal.sync(&self.backing, sequence)?;
-        self.send_home(file, core)?;
+        self.send_blocks(file, sequence)?;
+        self.send_head(file, core, sequence)?;
         self.backing.sync_file(file.file(), true)?;
         Ok(sequence)
     }
 
-    fn send_blocks(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
+    fn copy_blocks(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
         let mut run = Run::default();
-        for (block, pending) in &pendings.blocks {
+        for (block, pending) in blocks {
             let at = block.data_at().0;
             if run.end() != at || run.buffer.len() >= COPY_MOST || pending.entry.is_none() {
                 self.send_run(file, &mut run)?;
@@ -414,7 +457,7 @@ impl<B: Backing> Engine<B> {
         Ok(())
     }
 
-    fn send_entries(&self, file: &OpenFile<B>, pendings: &Pendings) -> io::Result<()> {
+    fn copy_entries(&self, file: &OpenFile<B>, blocks: &[(BlockIndex, Pending)]) -> io::Result<()> {
         let mut span: Vec<u8> = Vec::new();
         let mut from: Option<(GroupIndex, usize)> = None;
         let flush = |span: &mut Vec<u8>, from: Option<(GroupIndex, usize)>| {
@@ -428,7 +471,7 @@ impl<B: Backing> Engine<B> {
             span.clear();
             written
         };
-        for (block, pending) in &pendings.blocks {
+        for (block, pending) in blocks {
             let (group, place) = block.place();
             let follows = from
                 .is_some_and(|(at, first)| at == group && first + span.len() / ENTRY_LEN == place);
@@ -589,17 +632,15 @@ impl<B: Backing> Engine<B> {
             ..head.state
         };
         let bytes = state.seal(head.unwrapped.keys.content());
-        {
-            let _times = file.times.lock();
-            let before = self.backing.stat_file(file.file())?;
-            if before.size != cipher_size {
+        let length = self.backing.stat_file(file.file())?.size;
+        self.with_times_kept(file, || {
+            if length != cipher_size {
                 // Taking back a failed write failed too.
                 self.backing.truncate(file.file(), cipher_size)?;
             }
             self.backing
-                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)?;
-            self.keep_times(file, &before)?;
-        }
+                .write_at(file.file(), &mut [IoSlice::new(&bytes)], STATE_AT as u64)
+        })?;
         head.home_size = size;
         head.state.epoch = 0;
         file.unsealed
