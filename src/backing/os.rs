@@ -93,6 +93,13 @@ impl Os {
     }
 }
 
+/// Tells the kernel what becomes of a range. Nothing of an empty one: 0 bytes would mean "to the end".
+fn advise(file: &OsFile, offset: u64, len: u64, advice: Advice) {
+    if let Some(len) = NonZeroU64::new(len) {
+        let _ = rustix::fs::fadvise(&file.0, offset, Some(len), advice);
+    }
+}
+
 /// Refuses what an entry shows that is no regular file, before it is opened: opening a device can
 /// act on it (a tape rewinds, a watchdog starts).
 fn check_before(dir: BorrowedFd<'_>, name: &EntryName) -> rustix::io::Result<()> {
@@ -281,15 +288,11 @@ impl Backing for Os {
     }
 
     fn will_need(&self, file: &OsFile, offset: u64, len: u64) {
-        if let Some(len) = NonZeroU64::new(len) {
-            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), Advice::WillNeed);
-        }
+        advise(file, offset, len, Advice::WillNeed);
     }
 
     fn wont_need(&self, file: &OsFile, offset: u64, len: u64) {
-        if let Some(len) = NonZeroU64::new(len) {
-            let _ = rustix::fs::fadvise(&file.0, offset, Some(len), Advice::DontNeed);
-        }
+        advise(file, offset, len, Advice::DontNeed);
     }
 
     fn writes_in_place(&self) -> bool {

@@ -113,10 +113,10 @@ impl<B: Backing> Volume<B> {
 
     /// One user less of an open file.
     pub(super) fn done_with(&self, file: &Arc<OpenFile<B>>) {
+        self.files.give_back(file.node);
         if file.stream.ends() {
             self.give_up(file.file());
         }
-        self.files.give_back(file.node);
         if let Some(engine) = &self.engine
             && file.lingers()
             && self.files.is_unused(file)

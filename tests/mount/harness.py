@@ -273,9 +273,7 @@ def with_mount_helper():
 
     Nothing is installed on the machine: an overlay (or a copy in memory) covers /usr/sbin, in the namespace only.
     """
-    if "ENVELOPEFS_TEST_NAMESPACE" not in os.environ:
-        os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", "--", sys.executable, *sys.argv],
-                   {**os.environ, "ENVELOPEFS_TEST_NAMESPACE": "1", "ENVELOPEFS": binary()})
+    _start_anew_in("--mount", "--propagation", "private")
     # Copies of what other tests have mounted would keep their disks in use until this script ends.
     for point in [p for p in mounts() if "/envelopefs-test-" in p]:
         subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL, check=False)
@@ -295,8 +293,14 @@ def with_mount_helper():
 
 def with_own_ipc():
     """Runs the rest of the script in an IPC namespace of its own: shared memory of databases that it kills goes with it."""
-    if "ENVELOPEFS_TEST_IPC" not in os.environ:
-        os.execvpe("unshare", ["unshare", "--ipc", "--", sys.executable, *sys.argv], {**os.environ, "ENVELOPEFS_TEST_IPC": "1"})
+    _start_anew_in("--ipc")
+
+
+def _start_anew_in(*namespace):
+    """Starts this script anew under unshare(1) with these arguments, unless that is where it is."""
+    if "ENVELOPEFS_TEST_NAMESPACE" not in os.environ:
+        os.execvpe("unshare", ["unshare", *namespace, "--", sys.executable, *sys.argv],
+                   {**os.environ, "ENVELOPEFS_TEST_NAMESPACE": "1", "ENVELOPEFS": binary()})
 
 
 def case(function=None, *, timeout=120):
