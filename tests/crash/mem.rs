@@ -344,9 +344,14 @@ impl Mem {
         self.0.lock().fault.take().is_some()
     }
 
-    /// The process that had everything open is gone: its locks are free.
+    /// The process that had everything open is gone: its locks are free, and so is the room of files
+    /// without a name.
     pub fn forget_holders(&self) {
-        self.0.lock().locks.clear();
+        let mut state = self.0.lock();
+        state.locks.clear();
+        for ino in std::mem::take(&mut state.open).into_keys() {
+            state.forget_nameless(ino);
+        }
     }
 
     /// From here on there are only so many free pages of 4 KiB.

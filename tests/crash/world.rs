@@ -407,10 +407,9 @@ impl World {
         for handle in std::mem::take(&mut self.open).into_values() {
             self.volume.release(handle).unwrap();
         }
-        match self.volume.close() {
-            Ok(()) => self.end(|model, _| model.synced_all()),
-            // Not clean then, but all there.
-            Err(_) => self.mem.forget_holders(),
+        // When that fails, it isn't clean, but all there.
+        if self.volume.close().is_ok() {
+            self.end(|model, _| model.synced_all());
         }
         self.open_again();
     }
@@ -419,13 +418,13 @@ impl World {
     pub fn killed(&mut self) {
         self.tell("killed");
         self.open.clear();
-        self.mem.forget_holders();
         self.open_again();
     }
 
     fn open_again(&mut self) {
         let options = (self.options)();
         self.mem.no_faults();
+        self.mem.forget_holders();
         let volume = Volume::open(self.mem.clone(), Arc::clone(&self.kms), options).unwrap();
         // What the old one would do on its end must not be done.
         std::mem::forget(std::mem::replace(&mut self.volume, volume));
