@@ -246,8 +246,8 @@ impl MountPlan {
         let mut options = fuse::MountOptions::new();
         options.read_only = self.read_only();
         // Others get in when that was asked for, and then by the files' own permissions.
-        options.allow_other = asked.allow_other;
-        options.default_permissions |= asked.default_permissions || asked.allow_other;
+        options.let_in(asked.allow_other);
+        options.default_permissions |= asked.default_permissions;
         options.nodev = !asked.dev.unwrap_or(!options.nodev);
         options.noexec = !asked.exec.unwrap_or(!options.noexec);
         options.nosuid = !asked.suid.unwrap_or(!options.nosuid);

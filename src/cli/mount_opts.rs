@@ -110,10 +110,13 @@ const KNOWN: [(&str, &str); 31] = [
         "remount",
         "change ro, dev, suid, exec and atime of a mount that is there",
     ),
-    ("allow_other", "let other users in (the default for root)"),
+    (
+        "allow_other",
+        "let other users in, each with the permissions of their own",
+    ),
     (
         "default_permissions",
-        "let the kernel check permissions (the default)",
+        "let the kernel check permissions (the default, but for root without allow_other)",
     ),
     ("dev", "honour device files; root only"),
     ("nodev", "do not honour device files (the default)"),

@@ -40,6 +40,8 @@ impl Errno {
     pub const NOSYS: Self = Self(libc::ENOSYS);
     /// What the kernel believes is out of date: it looks again.
     pub const STALE: Self = Self(libc::ESTALE);
+    /// Against the permissions of a file.
+    pub const ACCES: Self = Self(libc::EACCES);
     /// Not allowed to the process that asks.
     pub const PERM: Self = Self(libc::EPERM);
 

@@ -127,6 +127,10 @@ impl<B: Backing> Filesystem for FuserFs<B> {
         self.attr(reply, self.ops.getattr(node(ino), file.map(handle)));
     }
 
+    fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        empty(reply, self.ops.access(node(ino), mask.bits()));
+    }
+
     fn setattr(
         &self,
         request: &Request,
@@ -553,10 +557,6 @@ impl<B: Backing> Filesystem for FuserFs<B> {
     }
 
     // What the kernel does by itself once it is told that nobody else does.
-
-    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
-        reply.error(errno(Errno::NOSYS));
-    }
 
     fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
         reply.error(errno(Errno::NOSYS));

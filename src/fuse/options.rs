@@ -28,7 +28,7 @@ pub struct MountOptions {
     /// Let all users in, not only the one who mounts.
     pub allow_other: bool,
     /// Let the kernel check permissions, by mode and POSIX ACL. Without it, whoever gets in may
-    /// do what the mounting user may do.
+    /// do what the mounting user may do; see [`Self::let_in`].
     pub default_permissions: bool,
     /// Don't honour device nodes.
     pub nodev: bool,
@@ -87,6 +87,17 @@ impl MountOptions {
             threads: default_threads(),
             transport: Transport::Auto,
         }
+    }
+
+    /// Lets all users in, or only the one who mounts. The kernel checks permissions, but in a mount that
+    /// only root can get into: root may do everything.
+    ///
+    /// The check is not free. The kernel forgets a directory's mode with each change in it, and asks again
+    /// before the next: one request more for each file that is made or removed. Untarring and removing
+    /// 46,654 files on tmpfs, in seconds: 7.75 and 2.23 with it, 7.07 and 1.66 without.
+    pub fn let_in(&mut self, all: bool) {
+        self.allow_other = all;
+        self.default_permissions = all || !rustix::process::geteuid().is_root();
     }
 
     /// The part after `fuse.` in the mount's type; None for plain `fuse`.

@@ -106,7 +106,8 @@ class Passthrough(Filesystem):
 
     def mount(self):
         with open(self.work / "log", "a") as log:
-            child = subprocess.Popen([self.binary, *(["-o", self.options] if self.options else []), self.cipher, self.point],
+            options = ",".join(filter(None, [self.options, "allow_other" if self.others else ""]))
+            child = subprocess.Popen([self.binary, *(["-o", options] if options else []), self.cipher, self.point],
                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.child = child
         wait_mounted(self.point, child)

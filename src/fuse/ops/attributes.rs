@@ -2,7 +2,7 @@
 
 use super::super::caller::{keeps_set_id, without_set_id};
 use super::{Errno, GREATEST_OFFSET, Ops, contain};
-use crate::volume::{Attr, Backing, Caller, HandleId, NodeId, SetAttr, SetTime, StatFs};
+use crate::volume::{Attr, Backing, Caller, HandleId, Kind, NodeId, SetAttr, SetTime, StatFs};
 
 impl<B: Backing> Ops<B> {
     pub(in crate::fuse) fn getattr(
@@ -12,6 +12,21 @@ impl<B: Backing> Ops<B> {
     ) -> Result<Attr, Errno> {
         self.run("getattr", || {
             Ok(self.shown(self.volume.getattr(node, handle)?))
+        })
+    }
+
+    /// access(2) and chdir(2), where the kernel doesn't check permissions: in a mount of root's own. Root
+    /// may run a file that somebody may run, and everything else.
+    pub(in crate::fuse) fn access(&self, node: NodeId, mask: i32) -> Result<(), Errno> {
+        self.run("access", || {
+            if mask & libc::X_OK == 0 {
+                return Ok(());
+            }
+            let attr = self.shown(self.volume.getattr(node, None)?);
+            if attr.kind == Kind::File && attr.perm & 0o111 == 0 {
+                return Err(Errno::ACCES);
+            }
+            Ok(())
         })
     }
 

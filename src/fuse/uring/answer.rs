@@ -178,6 +178,7 @@ fn small<B: Backing>(
             ops.setattr(caller, node, file, &set)
                 .map(Answer::Attributes)
         }
+        opcode::ACCESS => done(ops.access(node, args.i32()?)),
         opcode::READLINK => ops.readlink(node).map(Answer::Bytes),
         opcode::SYMLINK => {
             let (name, target) = (names.text()?, names.text()?);
@@ -254,7 +255,7 @@ fn small<B: Backing>(
 }
 
 /// Extended attributes. What is none of them either, the kernel does by itself once it is told that
-/// nobody else does (ACCESS, BMAP, POLL, locks), or knows another request for.
+/// nobody else does (BMAP, POLL, locks), or knows another request for.
 fn xattrs<B: Backing>(
     ops: &Ops<B>,
     head: &InHeader,

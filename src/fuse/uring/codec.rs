@@ -35,6 +35,7 @@ pub(super) mod opcode {
     pub(in super::super) const READDIR: u32 = 28;
     pub(in super::super) const RELEASEDIR: u32 = 29;
     pub(in super::super) const FSYNCDIR: u32 = 30;
+    pub(in super::super) const ACCESS: u32 = 34;
     pub(in super::super) const CREATE: u32 = 35;
     pub(in super::super) const INTERRUPT: u32 = 36;
     pub(in super::super) const IOCTL: u32 = 39;

@@ -25,10 +25,11 @@ mod volume;
 
 use fuse::{Mount, MountOptions, Transport};
 
-const USAGE: &str = "usage: passthrough [-o transport=auto|uring|dev] LOWER MOUNTPOINT";
+const USAGE: &str = "usage: passthrough [-o allow_other,transport=auto|uring|dev] LOWER MOUNTPOINT";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut options = MountOptions::new();
+    options.let_in(false);
     let mut places = Vec::new();
     let mut words = std::env::args_os().skip(1);
     while let Some(word) = words.next() {
@@ -36,12 +37,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             places.push(PathBuf::from(word));
             continue;
         }
-        options.transport = match words.next().ok_or(USAGE)?.to_str() {
-            Some("transport=auto") => Transport::Auto,
-            Some("transport=uring") => Transport::Uring,
-            Some("transport=dev") => Transport::Dev,
-            _ => return Err(USAGE.into()),
-        };
+        let list = words.next().ok_or(USAGE)?;
+        for option in list.to_str().ok_or(USAGE)?.split(',') {
+            match option {
+                "allow_other" => options.let_in(true),
+                "transport=auto" => options.transport = Transport::Auto,
+                "transport=uring" => options.transport = Transport::Uring,
+                "transport=dev" => options.transport = Transport::Dev,
+                _ => return Err(USAGE.into()),
+            }
+        }
     }
     let [lower, mountpoint] = <[PathBuf; 2]>::try_from(places).map_err(|_| USAGE)?;
     tracing_subscriber::fmt()
