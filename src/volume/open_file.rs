@@ -1,6 +1,7 @@
 //! Open files: one [`OpenFile`] for each inode, shared by its handles.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,8 +20,12 @@ use crate::backing::Backing;
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout};
 use crate::format::{FileId, PAGE, State, StaticPart};
 
-/// The most entry pages (4 KiB each) that one open file keeps: 1 GiB of it.
-const PAGES_MOST: usize = 2048;
+/// The most entry pages (4 KiB each) that one open file keeps: all of a file of 1 GiB.
+pub(super) const PAGES_MOST: usize = 2050;
+/// After so many entry pages that were waited for, others are fetched before they are wanted.
+const PATIENCE: u64 = 16;
+/// So many for each one more that is waited for.
+const PAGES_AHEAD: u64 = 8;
 
 /// An inode that is open.
 pub(super) struct OpenFile<B: Backing> {
@@ -253,11 +258,21 @@ pub(super) type Groups = SmallVec<[EntryPage; GROUPS]>;
 #[derive(Default)]
 pub(super) struct Pages {
     map: Mutex<HashMap<GroupIndex, EntryPage>>,
+    /// How many were not there when they were wanted.
+    missed: AtomicU64,
 }
 
 impl Pages {
     pub(super) fn get(&self, group: GroupIndex) -> Option<EntryPage> {
         self.map.lock().get(&group).cloned()
+    }
+
+    /// Notes that a page is waited for; the groups whose pages to fetch with it, if any. From first to
+    /// last, each once.
+    pub(super) fn miss(&self) -> Option<Range<u64>> {
+        let missed = self.missed.fetch_add(1, Ordering::Relaxed);
+        let from = missed.checked_sub(PATIENCE)?.checked_mul(PAGES_AHEAD)?;
+        (from < PAGES_MOST as u64).then(|| from..from + PAGES_AHEAD)
     }
 
     pub(super) fn put(&self, page: EntryPage) {
@@ -439,3 +454,6 @@ impl<B: Backing> OpenFiles<B> {
         self.handles.read().len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
-use super::open_file::{Core, GROUPS, Groups, Head, OpenFile};
+use super::open_file::{Core, GROUPS, Groups, Head, OpenFile, PAGES_MOST};
 use super::types::HandleId;
 use crate::backing::{Backing, Seek};
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
@@ -118,6 +118,7 @@ impl<B: Backing> Volume<B> {
         if let Some(page) = file.pages.get(group) {
             return Ok(page);
         }
+        self.fetch_pages(file);
         let mut bytes = [0; PAGE];
         // A short read is a page behind the end of the file: all holes.
         self.read_home(file, &mut bytes, group.page_at().0)?;
@@ -125,6 +126,25 @@ impl<B: Backing> Volume<B> {
         file.overlay.patch(&mut page);
         file.pages.put(page.clone());
         Ok(page)
+    }
+
+    /// Whoever wants entry pages here and there is likely to want all of them, and on a disk each costs
+    /// as much as the block that it is for: has more of them fetched than the one that is waited for. Not
+    /// of a file that has more than are kept.
+    fn fetch_pages(&self, file: &OpenFile<B>) {
+        let Some(groups) = file.pages.miss() else {
+            return;
+        };
+        let Ok(stat) = self.backing.stat_file(file.file()) else {
+            return;
+        };
+        let count = GroupIndex::at(stat.size).0 + 1;
+        if count <= PAGES_MOST as u64 {
+            for group in groups.start..groups.end.min(count) {
+                let at = GroupIndex(group).page_at().0;
+                self.backing.will_need(file.file(), at, PAGE as u64);
+            }
+        }
     }
 
     /// Reads from a cipher file, as it is below with a replayed journal over it; the number of
