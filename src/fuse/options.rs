@@ -64,8 +64,8 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    /// What the mounting user gets without asking: root mounts for all users, others for
-    /// themselves; the kernel checks permissions; no devices, no set-user-id.
+    /// Root mounts for all users, others for themselves; the kernel checks permissions; no devices,
+    /// no set-user-id.
     pub fn new() -> Self {
         Self {
             read_only: false,

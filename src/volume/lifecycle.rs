@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use super::ctimes::Ctimes;
 use super::dirs::{DirState, Dirs};
 use super::error::{Result, VolumeError};
-use super::journal::replay::{FileReplay, Found, Offers, Replays, newest_header};
+use super::journal::replay::{FileReplay, Found, Offers, Replays};
 use super::journal::{Engine, JOURNAL_SIZE, Journal, JournalMode};
 use super::keys::{Cmks, DataKeys, are_current, first_that_works, key_of, wrapped_under};
 use super::nodes::Nodes;
@@ -432,6 +432,9 @@ pub(super) fn name_mode(names: NameEncoding) -> NameMode {
 #[derive(Default)]
 struct Left {
     mark: Mark,
+    /// The generation of the journal's newest header, where the journal counts. It counts until both
+    /// headers are replaced: those that replace them count on from there, and are never the older ones.
+    generation: u64,
     /// What the journal says, when it can't go home.
     replays: Replays,
     offers: HashMap<FileId, Offers>,
@@ -485,6 +488,7 @@ impl Left {
             Some(file) => Found::open(backing, file, &secrets.journal, &record.volume_id)?,
             None => None,
         };
+        left.generation = found.as_ref().map_or(0, Found::generation);
         match found {
             Some(found) if found.is_of(epoch) => {
                 if read_only {
@@ -532,12 +536,14 @@ fn begin<B: Backing>(
         let (file, length) = control.make_journal(options.journal_size)?;
         let key = JournalKey::derive(&secrets.journal, &record.volume_id, epoch);
         let ids = (record.volume_id, epoch, left.mark.epoch);
-        // What is there may be replayed until both of its headers are replaced: counting on from it,
-        // the new ones are never older than what they replace.
-        let before = newest_header(control.backing, &file, &secrets.journal, &record.volume_id)?;
-        let generation = before.map_or(0, |(header, _)| header.generation);
         let file = (file, length);
-        Some(Journal::begin(control.backing, file, key, ids, generation)?)
+        Some(Journal::begin(
+            control.backing,
+            file,
+            key,
+            ids,
+            left.generation,
+        )?)
     };
     let mark = Mark {
         in_use: true,

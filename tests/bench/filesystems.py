@@ -72,6 +72,12 @@ class Plain(Filesystem):
         run("mount", "--bind", self.cipher, self.point)
 
 
+def mount_words(fs):
+    """What a mount of ours, or of the twin, is told by -o."""
+    options = ",".join(filter(None, [fs.options, "allow_other" if fs.others else ""]))
+    return ["-o", options] if options else []
+
+
 class Envelopefs(Filesystem):
     process = "envelopefs"
 
@@ -88,8 +94,7 @@ class Envelopefs(Filesystem):
         run(self.binary, "init", self.cipher, env=self.env)
 
     def mount(self):
-        options = ",".join(filter(None, [self.options, "allow_other" if self.others else ""]))
-        run(self.binary, "mount", self.cipher, self.point, "--log", self.work / "log", *(["-o", options] if options else []), env=self.env)
+        run(self.binary, "mount", self.cipher, self.point, "--log", self.work / "log", *mount_words(self), env=self.env)
 
     def umount(self):
         run(self.binary, "umount", self.point, env=self.env)
@@ -106,8 +111,7 @@ class Passthrough(Filesystem):
 
     def mount(self):
         with open(self.work / "log", "a") as log:
-            options = ",".join(filter(None, [self.options, "allow_other" if self.others else ""]))
-            child = subprocess.Popen([self.binary, *(["-o", options] if options else []), self.cipher, self.point],
+            child = subprocess.Popen([self.binary, *mount_words(self), self.cipher, self.point],
                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.child = child
         wait_mounted(self.point, child)

@@ -89,21 +89,6 @@ impl FileReplay {
     }
 }
 
-/// The newest authentic header of a journal file, of whatever epoch, with that epoch's key.
-pub(in crate::volume) fn newest_header<B: Backing>(
-    backing: &B,
-    file: &B::File,
-    journal: &Key256,
-    volume: &VolumeId,
-) -> io::Result<Option<(JournalHeader, JournalKey)>> {
-    let mut page = [0; 2 * JOURNAL_HEADER_LEN];
-    let read = backing.read_at(file, &mut [IoSliceMut::new(&mut page)], 0)?;
-    Ok(page[..read]
-        .chunks(JOURNAL_HEADER_LEN)
-        .filter_map(|bytes| JournalHeader::open(bytes, journal, volume).ok())
-        .max_by_key(|(header, _)| header.generation))
-}
-
 impl<B: Backing> Found<B> {
     /// Reads the headers of a journal file; None when none is authentic.
     pub(in crate::volume) fn open(
@@ -112,8 +97,18 @@ impl<B: Backing> Found<B> {
         journal: &Key256,
         volume: &VolumeId,
     ) -> io::Result<Option<Self>> {
-        let newest = newest_header(backing, &file, journal, volume)?;
+        let mut page = [0; 2 * JOURNAL_HEADER_LEN];
+        let read = backing.read_at(&file, &mut [IoSliceMut::new(&mut page)], 0)?;
+        let newest = page[..read]
+            .chunks(JOURNAL_HEADER_LEN)
+            .filter_map(|bytes| JournalHeader::open(bytes, journal, volume).ok())
+            .max_by_key(|(header, _)| header.generation);
         Ok(newest.map(|(header, key)| Self { file, header, key }))
+    }
+
+    /// The generation of its newest header.
+    pub(in crate::volume) fn generation(&self) -> u64 {
+        self.header.generation
     }
 
     /// Whether this is the journal of `epoch`, or was already emptied after its replay.

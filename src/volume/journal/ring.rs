@@ -75,7 +75,8 @@ impl<B: Backing> Drop for Room<'_, B> {
 
 impl<B: Backing> Journal<B> {
     /// Begins an epoch in a journal file of so many bytes: empty, and durable as such. What the
-    /// previous epoch left there was replayed; `generation` is that of its newest header.
+    /// previous epoch left there was replayed; `generation` is that of its newest header, if
+    /// that may still count.
     pub(in crate::volume) fn begin(
         backing: &B,
         (file, length): (B::File, u64),
