@@ -9,8 +9,8 @@ from report import all_ratios
 
 WORDS = {
     "write": "sequential write", "read": "sequential read, cold", "randread": "4 KiB random read", "randread4": "the same, 4 jobs",
-    "randwrite": "4 KiB random write", "randwrite_fsync": "the same + fsync", "untar": "untar a kernel", "md5": "md5sum of it, cold",
-    "ls": "ls -lR, cold", "find": "find, cold", "rm": "rm -rf", "clone": "git clone", "restic": "restic backup", "cargo": "cargo build",
+    "randwrite": "4 KiB random write", "randwrite_fsync": "the same + fsync", "untar": "untar a kernel", "md5": "md5sum of it",
+    "ls": "ls -lR", "find": "find", "rm": "rm -rf", "md5_cold": "md5sum, cold", "ls_cold": "ls -lR, cold", "find_cold": "find, cold", "clone": "git clone", "restic": "restic backup", "cargo": "cargo build",
     "pgbench": "pgbench", "mean": "geometric mean of 11",
 }
 LABEL, BARS, VALUE, GAP, LINE, HEAD = 158, 240, 46, 26, 17, 34

@@ -17,13 +17,17 @@ FIGURES = {
     "write": ("MB/s", True, "WRITE"), "read": ("MB/s", True, "READ"), "randread": ("op/s", True, "RR1"), "randread4": ("op/s", True, "RR4"),
     "randwrite": ("op/s", True, "RW"), "randwrite_fsync": ("op/s", True, "RWF"), "untar": ("s", False, "UNTAR"), "md5": ("s", False, "MD5"),
     "ls": ("s", False, "LS"), "find": ("s", False, "FIND"), "rm": ("s", False, "RM"),
+    "md5_cold": ("s", False, "MD5C"), "ls_cold": ("s", False, "LSC"), "find_cold": ("s", False, "FINDC"),
     "clone": ("s", False, "CLONE"), "restic": ("s", False, "RESTIC"), "cargo": ("s", False, "CARGO"), "pgbench": ("tps", True, "PGBENCH"),
 }
 GROUPS = {
     "data": ["write", "read", "randread", "randread4", "randwrite", "randwrite_fsync"],
     "tree": ["untar", "md5", "ls", "find", "rm"],
+    "cold": ["md5_cold", "ls_cold", "find_cold"],
     "apps": ["clone", "restic", "cargo", "pgbench"],
 }
+# What reads a tree.
+READERS = {"md5": "find tree -type f -print0 | xargs -0 md5sum > /dev/null", "ls": "ls -lR tree > /dev/null", "find": "find tree > /dev/null"}
 # Those that the mean over all is taken of.
 ELEVEN = GROUPS["data"] + GROUPS["tree"]
 # What processor time is counted for: each GiB moved, or the whole of it.
@@ -86,14 +90,24 @@ def tree(fs, only, settings):
     found = {}
     (fs.mnt / "tree").mkdir()
     _timed(fs, "untar", only, found, f"tar xf {settings.archive} -C tree")
-    for figure, command in (("md5", "find tree -type f -print0 | xargs -0 md5sum > /dev/null"), ("ls", "ls -lR tree > /dev/null"),
-                            ("find", "find tree > /dev/null")):
+    for figure, command in READERS.items():
         if figure in only:
-            _timed(fs, figure, only, found, command, cold=True)
+            _timed(fs, figure, only, found, command)
     yield found
     found = {}
     if "rm" in only:
         _timed(fs, "rm", only, found, "rm -rf tree")
+    yield found
+
+
+def cold(fs, only, settings):
+    """Of the same tree where nothing is cached: the filesystem is mounted anew for each."""
+    found = {}
+    (fs.mnt / "tree").mkdir()
+    run("tar", "xf", settings.archive, "-C", fs.mnt / "tree")
+    for figure, command in READERS.items():
+        if f"{figure}_cold" in only:
+            _timed(fs, f"{figure}_cold", only, found, command, cold=True)
     yield found
 
 
