@@ -97,6 +97,8 @@ impl Mount {
         // Modes come with the caller's umask beside them; this process has no say in them.
         rustix::process::umask(Mode::empty());
         let point = prepare(mountpoint, options)?;
+        // Not by a thread that answers requests: it may have given up its share of the processors.
+        volume.start_background();
         let ways =
             transport::ways(options.transport).map_err(|reason| FuseError::NoRings { reason })?;
         let Begun {

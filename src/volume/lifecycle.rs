@@ -273,6 +273,14 @@ impl<B: Backing> Volume<B> {
         *self.cut_off.lock() = Some(cut_off);
     }
 
+    /// Starts what works beside the requests. Without it that starts when it is first needed, with the
+    /// scheduling policy of the thread that needs it.
+    pub fn start_background(&self) {
+        if let Some(engine) = &self.engine {
+            engine.start();
+        }
+    }
+
     /// What has to be done from time to time: whoever serves the volume calls it at least twice in
     /// each `key_ttl`. Rotates and deletes keys that are due, and cuts off open files whose CMK was disabled.
     pub fn housekeeping(&self) {

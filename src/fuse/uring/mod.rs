@@ -5,7 +5,8 @@
 //!
 //! `codec` has the kernel's numbers and structures, `answer` has one request answered by
 //! [`Ops`](super::ops::Ops), `ring` is the ring and the memory of its entries, `worker` what a thread
-//! does, `handover` how its answers reach who waits, `device` what still goes over `/dev/fuse`: INIT,
+//! does, `handover` how its answers reach who waits, `watch` who looks after threads that do so,
+//! `device` what still goes over `/dev/fuse`: INIT,
 //! and requests that nobody waits for.
 //!
 //! Each thread has a ring of its own with one entry for its queue: an entry that waits for a request
@@ -23,6 +24,7 @@ mod cpus;
 mod device;
 mod handover;
 mod ring;
+mod watch;
 mod worker;
 
 use std::fs;
@@ -40,6 +42,7 @@ use crate::volume::Backing;
 use cpus::Cpus;
 use handover::{Handover, OwnPolicy};
 use ring::Ring;
+use watch::Watch;
 
 /// Whether the kernel takes requests over io_uring is a setting of its module.
 const SETTING: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -104,11 +107,13 @@ impl<B: Backing> Rings<B> {
         let mut threads = Vec::new();
         let (ready, started) = mpsc::channel();
         let policy = OwnPolicy::look();
+        let watch = policy.map(|policy| (policy, Watch::new(policy)));
         for plan in plans {
             let (shared, ready) = (Arc::clone(&shared), ready.clone());
+            let watch = watch.clone();
             let name = format!("fuse-ring-{}", plan.queues[0]);
             let body = move || {
-                let handover = policy.map(Handover::new);
+                let handover = watch.map(|(policy, watch)| Handover::new(policy, &watch));
                 run(&shared, &plan, payload, handover, ready)
             };
             threads.push(thread::Builder::new().name(name).spawn(body)?);
@@ -121,6 +126,14 @@ impl<B: Backing> Rings<B> {
         let body = move || device::serve(reader.device.as_fd(), &reader.ops, payload);
         let reader = thread::Builder::new().name("fuse-forget".to_owned());
         threads.push(reader.spawn(body)?);
+        if let Some((_, watch)) = watch {
+            let body = move || {
+                watch.run();
+                Ok(())
+            };
+            let watching = thread::Builder::new().name("fuse-watch".to_owned());
+            threads.push(watching.spawn(body)?);
+        }
         debug!(
             threads = threads.len(),
             payload, "requests come over io_uring"

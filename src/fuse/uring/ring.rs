@@ -58,7 +58,7 @@ impl Ring {
         let uring = IoUring::builder()
             .dontfork()
             .setup_single_issuer()
-            .setup_defer_taskrun()
+            .setup_coop_taskrun()
             .build(size.next_power_of_two())?;
         uring.submitter().register_files(&[device.as_raw_fd()])?;
         let entries = queues
@@ -83,7 +83,7 @@ impl Ring {
     pub(super) fn probe() -> io::Result<()> {
         IoUring::<Entry128, cqueue::Entry>::builder()
             .setup_single_issuer()
-            .setup_defer_taskrun()
+            .setup_coop_taskrun()
             .build(1)
             .map(drop)
     }

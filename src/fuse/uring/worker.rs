@@ -16,6 +16,8 @@ use crate::volume::Backing;
 
 /// A read of this many bytes is no small one: whoever asks for it reads on meanwhile.
 const LARGE_READ: u32 = 128 << 10;
+/// Up to so many bytes read or written are a moment's work.
+const SMALL: u32 = 32 << 10;
 
 /// Until the connection ends. `cpu`: where the thread belongs; `handover`: how it answers who waits
 /// there.
@@ -31,12 +33,15 @@ pub(super) fn serve<B: Backing>(
         let result = match ring.request(index) {
             Some(request) => {
                 let streams = is_large_read(&request);
+                if let Some(handover) = &mut handover {
+                    handover.begin(is_long(&request));
+                }
                 if let Some(place) = &mut place {
                     place.suit(streams);
                 }
                 waits = !streams && !is_release(&request);
                 // `ops` contains the panics of operations, this those of the codec.
-                contain("request", || {
+                let result = contain("request", || {
                     answer(
                         ops,
                         &request.head,
@@ -44,7 +49,11 @@ pub(super) fn serve<B: Backing>(
                         request.payload,
                         request.given,
                     )
-                })
+                });
+                if let Some(handover) = &mut handover {
+                    handover.end();
+                }
+                result
             }
             None => Err(Errno::IO),
         };
@@ -60,6 +69,21 @@ pub(super) fn serve<B: Backing>(
 /// close(2) doesn't wait for it.
 fn is_release(request: &Request<'_>) -> bool {
     matches!(request.head.opcode, opcode::RELEASE | opcode::RELEASEDIR)
+}
+
+/// More than a moment's work, by what is asked for.
+fn is_long(request: &Request<'_>) -> bool {
+    match request.head.opcode {
+        opcode::READ => request.read_size().is_none_or(|size| size > SMALL),
+        opcode::WRITE => request.given > SMALL as usize,
+        opcode::FSYNC
+        | opcode::FSYNCDIR
+        | opcode::FALLOCATE
+        | opcode::COPY_FILE_RANGE
+        | opcode::COPY_FILE_RANGE_64
+        | opcode::IOCTL => true,
+        _ => false,
+    }
 }
 
 fn is_large_read(request: &Request<'_>) -> bool {

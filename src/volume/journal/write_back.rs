@@ -121,6 +121,15 @@ impl<B: Backing> Engine<B> {
         control.now |= crowded;
         drop(control);
         self.wake.notify_one();
+        self.start();
+    }
+
+    /// Starts the thread, if there is to be one and it doesn't run yet. It gets the scheduling policy
+    /// of who starts it.
+    pub(in crate::volume) fn start(self: &Arc<Self>) {
+        if self.mode != JournalMode::Background {
+            return;
+        }
         let mut thread = self.thread.lock();
         if thread.is_none() {
             let engine = Arc::clone(self);

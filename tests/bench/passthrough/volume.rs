@@ -94,6 +94,8 @@ impl<B: Backing> Volume<B> {
 
     pub fn on_cut_off(&self, _: CutOff) {}
 
+    pub fn start_background(&self) {}
+
     pub fn housekeeping(&self) {}
 
     pub fn renew_worn(&self, _go_on: &dyn Fn() -> bool) {}

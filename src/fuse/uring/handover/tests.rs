@@ -34,15 +34,25 @@ fn a_machine_is_full_when_no_processor_was_idle() {
 }
 
 #[test]
-fn a_thread_yields_only_while_it_sends() {
+fn a_thread_yields_from_its_first_answer_to_a_long_request() {
     thread::spawn(|| {
         let own = policy();
         let Some(allowed) = OwnPolicy::look() else {
             return; // not allowed here: nothing to see
         };
-        let mut handover = Handover::new(allowed);
-        assert_eq!(handover.send(policy), libc::SCHED_IDLE);
+        let mut handover = Handover::new(allowed, &Watch::new(allowed));
+        handover.begin(false);
         assert_eq!(policy(), own);
+        handover.end();
+        assert_eq!(handover.send(policy), libc::SCHED_IDLE);
+        handover.begin(false);
+        assert_eq!(policy(), libc::SCHED_IDLE);
+        handover.end();
+        handover.begin(true);
+        assert_eq!(policy(), own);
+        handover.end();
+        assert_eq!(handover.send(policy), libc::SCHED_IDLE);
+        // Where every processor is at work it doesn't yield.
         handover.load.last = Some((Instant::now(), Duration::ZERO));
         handover.load.full = true;
         assert_eq!(handover.send(policy), own);
@@ -54,7 +64,7 @@ fn a_thread_yields_only_while_it_sends() {
 #[test]
 fn a_policy_that_someone_chose_is_left_alone() {
     let looked = thread::spawn(|| {
-        change(libc::SCHED_IDLE).expect("anyone may become SCHED_IDLE");
+        change(0, libc::SCHED_IDLE).expect("anyone may become SCHED_IDLE");
         OwnPolicy::look().is_none()
     });
     assert!(looked.join().expect("the thread"));
