@@ -76,6 +76,8 @@ pub(super) struct Ops<B: Backing> {
     overrides: Overrides,
     shared: bool,
     xattrs: bool,
+    /// The kernel has no SELinux at work.
+    unlabelled: bool,
     lifetime: Duration,
     activity: Arc<Activity>,
     removals: room::Removals,
@@ -94,6 +96,7 @@ impl<B: Backing> Ops<B> {
             overrides: Overrides::new(options),
             shared: options.shared,
             xattrs: options.xattrs,
+            unlabelled: !xattrs::has_selinux(),
             lifetime: options.lifetime(),
             activity,
             removals: room::Removals::default(),

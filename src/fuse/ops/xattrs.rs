@@ -6,6 +6,13 @@ use crate::volume::{Backing, Caller, NodeId, XattrMode};
 
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// What ls -l asks of each file.
+const LABEL: &[u8] = b"security.selinux";
+
+/// Whether SELinux is at work in this kernel.
+pub(super) fn has_selinux() -> bool {
+    std::path::Path::new("/sys/fs/selinux").exists()
+}
 
 /// The answer to a request for an extended attribute, or for their names.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +61,9 @@ impl<B: Backing> Ops<B> {
                     // No ACLs below: then there is none here. Any other answer to this question
                     // would fail every permission check.
                     Errno::OPNOTSUPP if name == ACCESS_ACL || name == DEFAULT_ACL => Errno::NODATA,
+                    // As a filesystem without labels says it: ls(1) then asks of no other file, which
+                    // is half of the requests of ls -lR. A label that is there is shown, also here.
+                    Errno::NODATA if self.unlabelled && name == LABEL => Errno::OPNOTSUPP,
                     error => error,
                 }
             })?;

@@ -241,6 +241,33 @@ fn extended_attributes_follow_the_size_protocol() {
 }
 
 #[test]
+fn ls_asks_for_a_label_once_and_a_label_is_kept() {
+    const LABEL: &str = "security.selinux";
+    if Path::new("/sys/fs/selinux").exists() {
+        return; // SELinux answers for us
+    }
+    let m = Mounted::new();
+    for name in 0..20 {
+        m.file(&format!("f{name}"), b"", 0o644, 0);
+    }
+    m.run_as(0, "ls -l");
+    let before = m.requests("getxattr");
+    // The kernel knows by now that there are no ACLs.
+    m.run_as(0, "ls -l");
+    assert!(m.requests("getxattr") <= before + 1);
+    let (labelled, label) = (m.path("f7"), b"system_u:object_r:etc_t:s0");
+    setxattr(&labelled, LABEL, label, XattrFlags::empty()).unwrap();
+    let mut value = [0; 64];
+    assert_eq!(getxattr(&labelled, LABEL, &mut value), Ok(label.len()));
+    assert_eq!(&value[..label.len()], label);
+    let mut list = [0; 100];
+    let used = listxattr(&labelled, &mut list).unwrap();
+    assert_eq!(&list[..used], b"security.selinux\0");
+    let other = getxattr(m.path("f8"), LABEL, &mut value);
+    assert_eq!(other, Err(Errno::OPNOTSUPP));
+}
+
+#[test]
 fn special_files_keep_their_numbers() {
     let m = Mounted::new();
     m.run_as(0, "mknod c c 254 1048575; mknod b b 7 300; mkfifo p");
