@@ -104,7 +104,8 @@ impl Handover {
     /// The request is worked out, and not answered yet.
     pub(super) fn end(&mut self) {
         if self.gives_way && self.guarded.end() {
-            self.gives_way = false;
+            // Once more, by itself: then it is certain, whatever came in between.
+            self.stand();
         }
     }
 
