@@ -16,8 +16,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
+use super::mountpoint;
 use super::{Control, Mount, MountOptions, Transport};
 use crate::format::NameEncoding;
 use crate::kms::api::CreateKeyRequest;
@@ -163,6 +165,20 @@ fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
 }
 
 /// Waits until something is so.
+/// Breaks the connection of a mount off.
+fn abort(point: &Path) {
+    let (_, minor) = mountpoint::find(point).unwrap().unwrap().device;
+    let control = "/sys/fs/fuse/connections";
+    let own = !mountpoint::is_mount_point(Path::new(control)).unwrap();
+    if own {
+        rustix::mount::mount("x", control, "fusectl", MountFlags::empty(), None).unwrap();
+    }
+    fs::write(format!("{control}/{minor}/abort"), "1").unwrap();
+    if own {
+        rustix::mount::unmount(control, UnmountFlags::DETACH).unwrap();
+    }
+}
+
 fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !so() {

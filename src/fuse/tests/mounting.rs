@@ -6,10 +6,9 @@ use std::process::Stdio;
 use std::thread;
 
 use rustix::fs::StatVfsMountFlags as Flags;
-use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::*;
-use crate::fuse::mountpoint::{self, Unmount};
+use crate::fuse::mountpoint::Unmount;
 use crate::fuse::{FuseError, control, device};
 
 fn fs_type(m: &Mounted) -> String {
@@ -247,16 +246,7 @@ fn a_killed_server_s_mount_is_cleared_away() {
 fn an_aborted_connection_leaves_no_dead_mount() {
     let mut m = Mounted::new();
     let mount = m.mount.take().unwrap();
-    let (_, minor) = mountpoint::find(&m.point).unwrap().unwrap().device;
-    let control = "/sys/fs/fuse/connections";
-    let own = !mountpoint::is_mount_point(Path::new(control)).unwrap();
-    if own {
-        rustix::mount::mount("x", control, "fusectl", MountFlags::empty(), None).unwrap();
-    }
-    fs::write(format!("{control}/{minor}/abort"), "1").unwrap();
-    if own {
-        rustix::mount::unmount(control, UnmountFlags::DETACH).unwrap();
-    }
+    abort(&m.point);
     mount.wait().unwrap();
     assert!(!mountpoint::is_mount_point(&m.point).unwrap());
 }

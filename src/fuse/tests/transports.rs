@@ -1,5 +1,6 @@
 //! What a transport has to see to by itself. `$ENVELOPEFS_TEST_TRANSPORT` says which one it is.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -20,6 +21,51 @@ fn there_is_always_a_way_but_not_always_the_one_that_was_asked_for() {
         Err(reason) => assert_eq!(Some(reason), missing),
     }
     assert_eq!(ways(Transport::Auto).unwrap().last(), Some(&Way::Dev));
+}
+
+/// The kernel sends requests as soon as each queue has one entry, while others are still being handed
+/// over.
+#[test]
+fn a_request_that_comes_while_a_mount_starts_is_answered() {
+    const ASKING: usize = 4;
+    for _ in 0..20 {
+        let dir = TempDir::new().unwrap();
+        let (cipher, point) = (dir.path().join("cipher"), dir.path().join("mnt"));
+        fs::create_dir(&cipher).unwrap();
+        fs::create_dir(&point).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let answers: Arc<[AtomicU64]> = (0..ASKING).map(|_| AtomicU64::new(0)).collect();
+        let asking = |i: usize| {
+            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
+            let name = point.join(format!("none-{i}"));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(fs::metadata(&name).is_err());
+                    answers[i].fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let threads: Vec<_> = (0..ASKING).map(asking).collect();
+        let now = || answers.iter().map(|count| count.load(Ordering::Relaxed));
+        let volume = volume(&cipher);
+        let mount = Mount::start(volume, &point, &chosen(), None).unwrap();
+        let before: Vec<u64> = now().collect();
+        let all = || now().zip(&before).all(|(now, before)| now > before + 1);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !all() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !all() {
+            // Who waits for an answer in vain can't even be killed.
+            abort(&point);
+            panic!("a request was lost");
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        drop(mount);
+    }
 }
 
 /// Says that it was called, and answers when it may.

@@ -22,6 +22,8 @@ pub(super) struct Ring {
     entries: Vec<Entry>,
     /// How many of them the kernel still uses.
     live: usize,
+    /// Those in which a request came before all were handed over.
+    early: Vec<usize>,
 }
 
 /// One request at a time: its memory, and the queue that it is for.
@@ -76,6 +78,7 @@ impl Ring {
             uring,
             entries,
             live: 0,
+            early: Vec::new(),
         })
     }
 
@@ -105,12 +108,13 @@ impl Ring {
             unsafe { self.uring.submission().push(&sqe) }.map_err(io::Error::other)?;
             self.live += 1;
             self.uring.submit()?;
-            // A refusal is there at once.
-            if let Some(done) = self.uring.completion().next()
-                && done.result() < 0
-            {
-                self.live -= 1;
-                return Err(io::Error::from_raw_os_error(-done.result()));
+            // A refusal is there at once; so may the first request be.
+            for done in self.uring.completion() {
+                if done.result() < 0 {
+                    self.live -= 1;
+                    return Err(io::Error::from_raw_os_error(-done.result()));
+                }
+                self.early.push(done.user_data() as usize);
             }
         }
         Ok(())
@@ -121,9 +125,11 @@ impl Ring {
     pub(super) fn next(&mut self) -> io::Result<Option<usize>> {
         while self.live > 0 {
             // Answers first: somebody waits for them.
-            if self.uring.submission().is_empty()
-                && let Some(done) = self.uring.completion().next()
-            {
+            let nothing_to_send = self.uring.submission().is_empty();
+            if nothing_to_send && let Some(index) = self.early.pop() {
+                return Ok(Some(index));
+            }
+            if nothing_to_send && let Some(done) = self.uring.completion().next() {
                 let index = done.user_data() as usize;
                 if done.result() >= 0 {
                     return Ok(Some(index));
