@@ -80,6 +80,21 @@ pub trait Backing: Send + Sync + 'static {
     fn open_file(&self, dir: &Self::Dir, name: &EntryName, how: OpenFile)
     -> io::Result<Self::File>;
 
+    /// As [`Backing::open_file`]; also the attributes of what was opened.
+    ///
+    /// # Errors
+    /// As those.
+    fn open_file_stat(
+        &self,
+        dir: &Self::Dir,
+        name: &EntryName,
+        how: OpenFile,
+    ) -> io::Result<(Self::File, Stat)> {
+        let file = self.open_file(dir, name, how)?;
+        let stat = self.stat_file(&file)?;
+        Ok((file, stat))
+    }
+
     /// Makes a new regular file and opens it for reading and writing; `EEXIST` when there is
     /// anything by that name.
     fn create_file(&self, dir: &Self::Dir, name: &EntryName, mode: u32) -> io::Result<Self::File>;

@@ -107,13 +107,6 @@ fn check_before(dir: BorrowedFd<'_>, name: &EntryName) -> rustix::io::Result<()>
     refuse_special(stat.st_mode)
 }
 
-/// Refuses what was opened after all because it was swapped in between. Only who owns the machine
-/// can make a device; its contents are kept out all the same.
-fn check_after(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
-    refuse_special(rustix::fs::fstat(&fd)?.st_mode)?;
-    Ok(fd)
-}
-
 fn refuse_special(mode: u32) -> rustix::io::Result<()> {
     match FileType::from_raw_mode(mode) {
         FileType::RegularFile => Ok(()),
@@ -189,6 +182,15 @@ impl Backing for Os {
     }
 
     fn open_file(&self, dir: &OsDir, name: &EntryName, how: OpenFile) -> io::Result<OsFile> {
+        self.open_file_stat(dir, name, how).map(|(file, _)| file)
+    }
+
+    fn open_file_stat(
+        &self,
+        dir: &OsDir,
+        name: &EntryName,
+        how: OpenFile,
+    ) -> io::Result<(OsFile, Stat)> {
         let access = match how {
             OpenFile { write: false, .. } => OFlags::RDONLY,
             OpenFile {
@@ -208,7 +210,12 @@ impl Backing for Os {
         } else {
             open_noatime(dir, name, flags)?
         };
-        Ok(OsFile(check_after(opened)?))
+        let file = OsFile(opened);
+        let stat = self.stat_file(&file)?;
+        // Only who owns the machine can have swapped it in between; a device's contents are kept out
+        // all the same.
+        refuse_special(stat.mode)?;
+        Ok((file, stat))
     }
 
     fn create_file(&self, dir: &OsDir, name: &EntryName, mode: u32) -> io::Result<OsFile> {
@@ -485,7 +492,8 @@ impl Backing for Os {
             }
             opened => opened?,
         };
-        let fd = check_after(fd)?;
+        // Refuses what was swapped in between.
+        refuse_special(rustix::fs::fstat(&fd)?.st_mode)?;
         let how = if exclusive {
             FlockOperation::NonBlockingLockExclusive
         } else {

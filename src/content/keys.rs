@@ -7,10 +7,23 @@ use crate::crypto::{AeadKey, hkdf_sha256};
 use crate::format::{ENTRY_LEN, Entry, EntryFlags, FileId, FormatError, State, VolumeId};
 use crate::secret::{Key256, Secret};
 
-/// What derives from a file's data key.
+/// What derives from a file's data key, in 64 bytes: the content key, then the header key.
 ///
 /// HKDF-SHA-256 (RFC 5869) of the data key with salt = volume id ‖ file id and info =
-/// "envelopefs file 1" gives 64 bytes: the content key, then the header key.
+/// "envelopefs file 1".
+pub struct FileSecret(Secret<64>);
+
+impl FileSecret {
+    /// Derives it.
+    pub fn derive(data_key: &Key256, volume: &VolumeId, file: &FileId) -> Self {
+        let mut salt = [0; 32];
+        salt[..16].copy_from_slice(&volume.0);
+        salt[16..].copy_from_slice(&file.0);
+        Self(hkdf_sha256(data_key, &salt, &[b"envelopefs file 1"]))
+    }
+}
+
+/// The keys of a file, ready for use.
 pub struct FileKeys {
     content: AeadKey,
     header: Key256,
@@ -23,12 +36,14 @@ pub struct InlineBytes(pub Vec<u8>);
 impl FileKeys {
     /// Derives the keys. `generation` is the data key's number in block entries.
     pub fn derive(data_key: &Key256, volume: &VolumeId, file: &FileId, generation: u8) -> Self {
-        let mut salt = [0; 32];
-        salt[..16].copy_from_slice(&volume.0);
-        salt[16..].copy_from_slice(&file.0);
-        let both: Secret<64> = hkdf_sha256(data_key, &salt, &[b"envelopefs file 1"]);
-        let content = Key256::init(|key| key.copy_from_slice(&both.expose()[..32]));
-        let header = Key256::init(|key| key.copy_from_slice(&both.expose()[32..]));
+        Self::new(&FileSecret::derive(data_key, volume, file), generation)
+    }
+
+    /// Makes the keys ready for use. `generation` is the data key's number in block entries.
+    pub fn new(secret: &FileSecret, generation: u8) -> Self {
+        let (content, header) = secret.0.expose().split_at(32);
+        let content = Key256::init(|key| key.copy_from_slice(content));
+        let header = Key256::init(|key| key.copy_from_slice(header));
         Self {
             content: AeadKey::new(&content),
             header,

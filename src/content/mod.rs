@@ -9,7 +9,7 @@ mod keys;
 pub mod layout;
 
 pub use entry_page::EntryPage;
-pub use keys::{FileKeys, InlineBytes, KeyRing};
+pub use keys::{FileKeys, FileSecret, InlineBytes, KeyRing};
 pub use layout::{
     BlockIndex, CipherOffset, GROUP_BLOCKS, GroupIndex, HEAD_BLOCKS, Layout, MAX_SIZE, PlainOffset,
 };

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::{OnBehalf, requester};
 use super::types::{Attr, Caller, HandleId, NodeId, SetAttr};
 use crate::backing::{At, Backing, Kind, SetTime, Stat, StatFs};
 
@@ -46,6 +47,7 @@ impl<B: Backing> Volume<B> {
     ) -> Result<Attr> {
         self.check_writable()?;
         if let Some(size) = set.size {
+            let _on_behalf = OnBehalf::of(requester(caller));
             self.set_size_of(caller, node, handle, size, set.mode.is_none())?;
         }
         self.with_node(node, handle, |at| {

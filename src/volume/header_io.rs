@@ -7,15 +7,16 @@ use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
 use super::open_file::{Core, Head, OpenFile, Pages};
 use super::types::NodeId;
-use crate::backing::Backing;
+use crate::backing::{Backing, Stat};
 use crate::content::{EntryPage, GroupIndex, Layout};
 use crate::format::{
     ENTRIES_AT, FileId, HEADER_LEN, INLINE_MAX, PAGE, SLOT_A_AT, SLOT_B_AT, SLOT_LEN, STATE_AT,
     STATIC_LEN, Slot, State, StateFlags, StaticPart, Suite,
 };
 
-/// Up to this size a file is fetched whole when it is opened: most are then read whole.
-const SMALL: u64 = 256 * 1024;
+/// A file of this size is fetched whole when it is opened: most are then read whole. A smaller one
+/// comes with its first page: the kernel reads no less ahead.
+const SMALL: std::ops::RangeInclusive<u64> = 16 * 1024 + 1..=256 * 1024;
 
 /// The envelope slots of a header and where they stand, the newest first; unauthenticated.
 pub(super) fn slots(page: &[u8]) -> Vec<(usize, Slot)> {
@@ -33,14 +34,14 @@ fn is_unwritten(bytes: &[u8]) -> bool {
 }
 
 impl<B: Backing> Volume<B> {
-    /// Understands an opened cipher file; after a crash, brings it in order.
+    /// Understands a cipher file that was opened just now, with these attributes; after a crash, brings it in order.
     pub(super) fn read_file(
         &self,
         node: NodeId,
         file: B::File,
+        stat: &Stat,
         writable: bool,
     ) -> Result<OpenFile<B>> {
-        let stat = self.backing.stat_file(&file)?;
         let what = || self.cipher_path(node);
         let mut open = OpenFile::new(
             node,
@@ -59,7 +60,7 @@ impl<B: Backing> Volume<B> {
         if size == 0 {
             return Ok(open);
         }
-        if size > PAGE as u64 && size <= SMALL {
+        if SMALL.contains(&size) {
             // Header and blocks in one go, if they are on a disk.
             self.backing.will_need(open.file(), 0, size);
         }

@@ -7,22 +7,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::error::{Result, VolumeError};
+use super::key_cache::{CacheKey, KeyCache};
 use super::types::Caller;
-use crate::content::{FileKeys, KeyRing};
+use crate::content::{FileKeys, FileSecret, KeyRing};
 use crate::format::blob::BlobHeader;
 use crate::format::{FileId, KeyRole, Slot, VolumeId, WrappedKey};
 use crate::kms::{EncryptionContext, KeyId, KmsError, Look, Requester, VolumeKeys, volume_context};
 use crate::secret::Key256;
-
-/// The most data keys of closed files that are kept.
-const CACHE_MOST: usize = 1024;
-/// How many opens one cached data key serves.
-const CACHE_USES: u32 = 10_000;
 
 thread_local! {
     /// For whom this thread opens or makes a file: no matter of the ten functions in between.
@@ -32,16 +28,21 @@ thread_local! {
     static AHEAD: RefCell<Option<Ahead>> = const { RefCell::new(None) };
 }
 
-/// Has what this thread asks of the key manager recorded as asked for by `caller`, for as long as it
+/// Has what this thread asks of the key manager recorded as asked for by somebody, for as long as it
 /// lives.
 pub(super) struct OnBehalf(Requester);
 
 impl OnBehalf {
-    pub(super) fn of(caller: &Caller) -> Self {
-        Self(REQUESTER.replace(Requester {
-            uid: Some(caller.uid),
-            pid: Some(caller.pid),
-        }))
+    pub(super) fn of(by: Requester) -> Self {
+        Self(REQUESTER.replace(by))
+    }
+}
+
+/// Who calls, for the record.
+pub(super) fn requester(caller: &Caller) -> Requester {
+    Requester {
+        uid: Some(caller.uid),
+        pid: Some(caller.pid),
     }
 }
 
@@ -160,23 +161,13 @@ pub(super) fn first_that_works<T, W>(
     Err(refused.unwrap_or_else(|| VolumeError::damaged("a header", "no wrapped key")))
 }
 
-struct Cached {
-    keys: Arc<FileKeys>,
-    since: Instant,
-    uses: u32,
-}
-
-/// A file, its wrapped key, and the user for whom it was unwrapped: the first open by each user is
-/// the key manager's to record.
-type CacheKey = (FileId, Arc<[u8]>, Option<u32>);
-
 /// The keys of one volume's files.
 pub(super) struct DataKeys {
     source: Arc<dyn VolumeKeys>,
     volume: VolumeId,
     ttl: Duration,
     gates: Mutex<HashMap<KeyId, Arc<Gate>>>,
-    cache: Mutex<HashMap<CacheKey, Cached>>,
+    cache: KeyCache,
 }
 
 /// The keys of a file, and what goes with them.
@@ -235,7 +226,7 @@ impl DataKeys {
             volume,
             ttl,
             gates: Mutex::default(),
-            cache: Mutex::default(),
+            cache: KeyCache::new(ttl),
         }
     }
 
@@ -309,7 +300,8 @@ impl DataKeys {
             by = key;
             Ok(self.source.generate(requester, &key, &context)?)
         })?;
-        let keys = FileKeys::derive(&made.plaintext, &self.volume, file, generation);
+        let secret = FileSecret::derive(&made.plaintext, &self.volume, file);
+        let keys = FileKeys::new(&secret, generation);
         let mut wrapped = vec![WrappedKey {
             key_generation: generation,
             role: KeyRole::Current,
@@ -328,6 +320,11 @@ impl DataKeys {
         let wrappings = self.wrappings(wrapped.iter())?;
         for wrapping in &*wrappings {
             wrapping.gate.used();
+        }
+        // Who makes a file often reads it soon. A run over all files is nobody's.
+        if requester.uid.is_some() {
+            let key = CacheKey::new(file, &wrapped[0].blob, requester.uid);
+            self.cache.keep(key, secret);
         }
         let unwrapped = Unwrapped {
             keys: KeyRing::new(Arc::new(keys)),
@@ -369,16 +366,18 @@ impl DataKeys {
         wrapped: &WrappedKey,
         wrapping: &Wrapping,
     ) -> Result<Arc<FileKeys>> {
-        if let Some(keys) = self.cached(file, &wrapping.blob) {
+        let ready = |secret: &FileSecret| Arc::new(FileKeys::new(secret, wrapped.key_generation));
+        let cache_key = CacheKey::new(file, &wrapping.blob, REQUESTER.get().uid);
+        if let Some(keys) = self.cache.with(&cache_key, ready) {
             self.check_usable(&wrapping.gate.key)?;
             return Ok(keys);
         }
         let data_key = self.decrypt(file, &wrapping.blob)?;
-        let keys = FileKeys::derive(&data_key, &self.volume, file, wrapped.key_generation);
-        let keys = Arc::new(keys);
+        let secret = FileSecret::derive(&data_key, &self.volume, file);
+        let keys = ready(&secret);
         // A run over all files would only drive out what is in use.
         if AHEAD.with_borrow(Option::is_none) {
-            self.keep(*file, Arc::clone(&wrapping.blob), Arc::clone(&keys));
+            self.cache.keep(cache_key, secret);
         }
         Ok(keys)
     }
@@ -390,15 +389,16 @@ impl DataKeys {
         first_that_works(unwrapped.wrappings.iter(), |wrapping| {
             let key = wrapping.gate.key;
             self.check_usable(&key)?;
+            let cache_key = CacheKey::new(file, &wrapping.blob, uid);
             if uid.is_none()
                 || unwrapped.by == (key, uid)
-                || self.cached(file, &wrapping.blob).is_some()
+                || self.cache.with(&cache_key, |_| ()).is_some()
             {
                 return Ok(());
             }
-            self.decrypt(file, &wrapping.blob)?;
-            let keys = Arc::clone(unwrapped.keys.current());
-            self.keep(*file, Arc::clone(&wrapping.blob), keys);
+            let data_key = self.decrypt(file, &wrapping.blob)?;
+            let secret = FileSecret::derive(&data_key, &self.volume, file);
+            self.cache.keep(cache_key, secret);
             Ok(())
         })
     }
@@ -436,52 +436,16 @@ impl DataKeys {
         wrapped_under(&*self.source, &self.context(file), blobs, to)
     }
 
-    fn cached(&self, file: &FileId, blob: &Arc<[u8]>) -> Option<Arc<FileKeys>> {
-        let mut cache = self.cache.lock();
-        let key = (*file, Arc::clone(blob), REQUESTER.get().uid);
-        let cached = cache.get_mut(&key)?;
-        if cached.uses >= CACHE_USES || cached.since.elapsed() >= self.ttl {
-            cache.remove(&key);
-            return None;
-        }
-        cached.uses += 1;
-        Some(Arc::clone(&cached.keys))
-    }
-
-    fn keep(&self, file: FileId, blob: Arc<[u8]>, keys: Arc<FileKeys>) {
-        let mut cache = self.cache.lock();
-        if cache.len() >= CACHE_MOST {
-            // Half of them go at once, the oldest first, so that a scan costs little for each file.
-            let mut ages: Vec<Instant> = cache.values().map(|cached| cached.since).collect();
-            let middle = ages.len() / 2;
-            let (_, &mut bound, _) = ages.select_nth_unstable(middle);
-            cache.retain(|_, cached| cached.since > bound);
-        }
-        cache.insert(
-            (file, blob, REQUESTER.get().uid),
-            Cached {
-                keys,
-                since: Instant::now(),
-                uses: 0,
-            },
-        );
-    }
-
     /// Drops the cached data keys of a file but for the current one.
     pub(super) fn forget_others(&self, file: &FileId, current: &Unwrapped) {
-        let is_current =
-            |blob: &Arc<[u8]>| current.wrappings.iter().any(|known| known.blob == *blob);
-        self.cache
-            .lock()
-            .retain(|(cached, blob, _), _| cached != file || is_current(blob));
+        let current = current.wrappings.iter().map(|wrapping| &*wrapping.blob);
+        self.cache.forget_others(file, current);
     }
 
     /// Looks after the CMKs in use: shuts the gate of each that can't be used any more, opens it
     /// again when it can, and drops data keys past their time. True when a gate was shut just now.
     pub(super) fn look_after(&self) -> bool {
-        self.cache
-            .lock()
-            .retain(|_, cached| cached.since.elapsed() < self.ttl);
+        self.cache.drop_old();
         let gates: Vec<Arc<Gate>> = {
             let mut gates = self.gates.lock();
             gates.retain(|_, gate| Arc::strong_count(gate) > 1);
@@ -495,7 +459,7 @@ impl DataKeys {
             match usable {
                 Err(error) if before == OPEN => {
                     shut = true;
-                    self.cache.lock().clear();
+                    self.cache.clear();
                     tracing::warn!(key = %gate.key, %error, "open files are cut off from this key");
                 }
                 Ok(()) if before == SHUT => {
@@ -505,6 +469,14 @@ impl DataKeys {
             }
         }
         shut
+    }
+}
+
+#[cfg(test)]
+impl DataKeys {
+    /// How many keys of a file are cached.
+    pub(super) fn cached(&self, file: &FileId) -> usize {
+        self.cache.count(file)
     }
 }
 

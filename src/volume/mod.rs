@@ -20,6 +20,7 @@ mod error;
 mod header_io;
 mod inspect;
 pub mod journal;
+mod key_cache;
 mod keys;
 mod known;
 mod lifecycle;

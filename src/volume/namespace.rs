@@ -121,7 +121,7 @@ impl<B: Backing> Volume<B> {
             stat.ino,
         );
         let (file, _) = self.files.acquire(attr.ino, true, || Ok(file))?;
-        Ok((attr, self.files.add_handle(file, open)))
+        Ok((attr, self.files.add_handle(file, open, caller)))
     }
 
     /// Makes a FIFO, a socket, a device or an empty file.

@@ -12,13 +12,14 @@ use super::error::{Result, VolumeError};
 use super::journal::Overlay;
 use super::journal::replay::FileReplay;
 use super::journal::write_back::Old;
-use super::keys::Unwrapped;
+use super::keys::{Unwrapped, requester};
 use super::stamps::Stamps;
 use super::stream::Stream;
-use super::types::{HandleId, NodeId, OpenMode};
+use super::types::{Caller, HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout};
 use crate::format::{FileId, PAGE, State, StaticPart};
+use crate::kms::Requester;
 
 /// The most entry pages (4 KiB each) that one open file keeps: all of a file of 1 GiB.
 pub(super) const PAGES_MOST: usize = 2050;
@@ -300,6 +301,8 @@ impl Pages {
 pub(super) struct Handle<B: Backing> {
     pub(super) file: Arc<OpenFile<B>>,
     pub(super) mode: OpenMode,
+    /// Who opened it: a data key that a write by it needs is made for them.
+    pub(super) by: Requester,
 }
 
 impl<B: Backing> Clone for Handle<B> {
@@ -307,6 +310,7 @@ impl<B: Backing> Clone for Handle<B> {
         Self {
             file: Arc::clone(&self.file),
             mode: self.mode,
+            by: self.by,
         }
     }
 }
@@ -419,9 +423,21 @@ impl<B: Backing> OpenFiles<B> {
     }
 
     /// Makes a handle of an acquired file.
-    pub(super) fn add_handle(&self, file: Arc<OpenFile<B>>, mode: OpenMode) -> HandleId {
+    pub(super) fn add_handle(
+        &self,
+        file: Arc<OpenFile<B>>,
+        mode: OpenMode,
+        by: &Caller,
+    ) -> HandleId {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed));
-        self.handles.write().insert(id, Handle { file, mode });
+        self.handles.write().insert(
+            id,
+            Handle {
+                file,
+                mode,
+                by: requester(by),
+            },
+        );
         id
     }
 

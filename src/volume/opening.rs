@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
-use super::keys::OnBehalf;
+use super::keys::{OnBehalf, requester};
 use super::lookup::Place;
 use super::open_file::OpenFile;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
@@ -20,7 +20,7 @@ impl<B: Backing> Volume<B> {
         if mode.write || mode.truncate {
             self.check_writable()?;
         }
-        let _on_behalf = OnBehalf::of(caller);
+        let _on_behalf = OnBehalf::of(requester(caller));
         // The key manager is asked as of one moment, however often.
         let look = self.keys.look();
         let (file, is_new) = self
@@ -45,7 +45,7 @@ impl<B: Backing> Volume<B> {
             self.done_with(&file);
             return Err(error);
         }
-        Ok(self.files.add_handle(file, mode))
+        Ok(self.files.add_handle(file, mode, caller))
     }
 
     /// Whether the CMK of an open file can be used now, by whom this thread opens it for.
@@ -81,8 +81,8 @@ impl<B: Backing> Volume<B> {
         write: bool,
     ) -> Result<OpenFile<B>> {
         if !self.read_only {
-            match self.backing.open_file(dir, name, How::READ_WRITE) {
-                Ok(file) => return self.read_file(node, file, true),
+            match self.backing.open_file_stat(dir, name, How::READ_WRITE) {
+                Ok((file, stat)) => return self.read_file(node, file, &stat, true),
                 Err(error) if write => return Err(error.into()),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY) => {}
@@ -92,8 +92,8 @@ impl<B: Backing> Volume<B> {
         } else if write {
             return Err(VolumeError::ReadOnly);
         }
-        let file = self.backing.open_file(dir, name, How::READ)?;
-        self.read_file(node, file, false)
+        let (file, stat) = self.backing.open_file_stat(dir, name, How::READ)?;
+        self.read_file(node, file, &stat, false)
     }
 
     /// Opens a file by its place below, for maintenance: the kernel need not know it.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::OnBehalf;
 use super::open_file::{Core, OpenFile};
 use super::types::{FallocateMode, HandleId};
 use crate::backing::{Allocate, Backing};
@@ -277,6 +278,7 @@ impl<B: Backing> Volume<B> {
         if len == 0 {
             return Err(VolumeError::Invalid("fallocate of no bytes"));
         }
+        let _on_behalf = OnBehalf::of(handle.by);
         let offset = PlainOffset::new(offset).map_err(VolumeError::range)?;
         let end = offset.plus(len).map_err(VolumeError::range)?;
         let file = &handle.file;

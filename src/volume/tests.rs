@@ -47,7 +47,7 @@ fn an_old_data_key_is_gone_from_memory() {
         volume.write(handle, 0, &vec![1; len], false).unwrap();
         volume.release(handle).unwrap();
         volume.write_back().unwrap();
-        // Unwrapped for a user, so that the cache has it.
+        // Its key was made for a user, so that the cache has it.
         let handle = volume.open_file(&caller, attr.ino, OpenMode::READ).unwrap();
         let file = volume.acquire(attr.ino, true).unwrap();
         let keys = || {
@@ -55,6 +55,8 @@ fn an_old_data_key_is_gone_from_memory() {
             core.head.as_ref().unwrap().unwrapped.keys.clone()
         };
         let old = Arc::downgrade(keys().current());
+        let cached = || volume.keys.cached(&file.core.read().file_id().unwrap());
+        assert_eq!(cached(), 1);
         let seen = AtomicBool::new(false);
         let done = volume.renew(&file, &|bytes| {
             if bytes > 0 {
@@ -65,6 +67,7 @@ fn an_old_data_key_is_gone_from_memory() {
         });
         assert!(matches!(done.unwrap(), Reencrypted::Done(_)) && seen.into_inner());
         assert!(old.upgrade().is_none(), "{len} bytes");
+        assert_eq!(cached(), 0, "{len} bytes");
         assert!(keys().previous().is_none());
         volume.done_with(&file);
         volume.release(handle).unwrap();

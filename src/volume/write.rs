@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::keys::OnBehalf;
 use super::open_file::{BLOCKS, Core, GROUPS, Groups, Head, OpenFile};
 use super::overwrite::Times;
 use super::types::HandleId;
@@ -87,6 +88,7 @@ impl<B: Backing> Volume<B> {
         if data.is_empty() {
             return Ok(());
         }
+        let _on_behalf = OnBehalf::of(handle.by);
         self.drop_privileges(&handle.file, kill_privileges)?;
         let Some(engine) = &self.engine else {
             let mut core = handle.file.core.write();
