@@ -155,6 +155,14 @@ impl VolumeError {
         )
     }
 
+    /// Whether what is stored is wrong.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Record { .. } | Self::Key(KmsError::InvalidCiphertext)
+        )
+    }
+
     /// A damaged place in a cipher file.
     pub(super) fn damaged(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Damaged {

@@ -318,10 +318,15 @@ impl<B: Backing> Clone for Handle<B> {
 /// An inode's open file, and the number of its users.
 type Shared<B> = (Arc<OpenFile<B>>, usize);
 
+/// How many files can be opened below at a time: no more than there are threads, by far.
+const TURNS: usize = 256;
+
 /// All open files and handles.
 pub(super) struct OpenFiles<B: Backing> {
     handles: RwLock<HashMap<HandleId, Handle<B>>>,
     files: Mutex<HashMap<NodeId, Shared<B>>>,
+    /// Whose turn it is to open a file below; an inode has one of these.
+    turns: [Mutex<()>; TURNS],
     next: AtomicU64,
 }
 
@@ -330,6 +335,7 @@ impl<B: Backing> Default for OpenFiles<B> {
         Self {
             handles: RwLock::default(),
             files: Mutex::default(),
+            turns: [const { Mutex::new(()) }; TURNS],
             next: AtomicU64::new(1),
         }
     }
@@ -355,27 +361,22 @@ impl<B: Backing> OpenFiles<B> {
     /// One more user of an inode's open file, which `open` makes when there is none that serves; and
     /// whether it is the one that `open` made.
     ///
-    /// `open` runs outside the table's lock; of two that race, one is thrown away.
+    /// `open` runs outside the table's lock, but never beside another one for the same inode: who
+    /// was first may write by then, and the size and header that the second one finds don't agree.
+    /// It must not acquire anything itself.
     pub(super) fn acquire(
         &self,
         node: NodeId,
         write: bool,
         open: impl FnOnce() -> Result<OpenFile<B>>,
     ) -> Result<(Arc<OpenFile<B>>, bool)> {
-        let mut files = self.files.lock();
-        if let Some((file, users)) = files.get_mut(&node)
-            && (file.writable() || !write)
-        {
-            *users += 1;
-            let (file, first) = (Arc::clone(file), *users == 1);
-            if first {
-                drop(files);
-                // Closed and open again: a sync(2) in between may have promised what it holds.
-                file.core.write().promise();
-            }
+        if let Some(file) = self.share(node, write) {
             return Ok((file, false));
         }
-        drop(files);
+        let _turn = self.turns[node.0 as usize % TURNS].lock();
+        if let Some(file) = self.share(node, write) {
+            return Ok((file, false));
+        }
         let opened = open()?;
         let mut files = self.files.lock();
         if let Some((file, users)) = files.get_mut(&node) {
@@ -389,6 +390,23 @@ impl<B: Backing> OpenFiles<B> {
         let file = Arc::new(opened);
         files.insert(node, (Arc::clone(&file), 1));
         Ok((file, true))
+    }
+
+    /// One more user of an inode's open file, if there is one that serves.
+    fn share(&self, node: NodeId, write: bool) -> Option<Arc<OpenFile<B>>> {
+        let mut files = self.files.lock();
+        let (file, users) = files.get_mut(&node)?;
+        if write && !file.writable() {
+            return None;
+        }
+        *users += 1;
+        let (file, first) = (Arc::clone(file), *users == 1);
+        drop(files);
+        if first {
+            // Closed and open again: a sync(2) in between may have promised what it holds.
+            file.core.write().promise();
+        }
+        Some(file)
     }
 
     /// One user less.

@@ -26,9 +26,10 @@ impl<B: Backing> Volume<B> {
         let (file, is_new) = self
             .acquire_new(node, mode.write || mode.truncate)
             .inspect_err(|error| {
-                if error.is_material_missing() && self.counters.first_keyless(node) {
+                let is_news = error.is_material_missing() || error.is_damage();
+                if is_news && self.counters.first_unopened(node) {
                     let file = self.cipher_path(node);
-                    tracing::error!(%file, %error, "a file can't be opened for want of its key");
+                    tracing::error!(%file, %error, "a file can't be opened");
                 }
             })?;
         // Its keys were unwrapped just now, where nobody had it open.

@@ -19,7 +19,7 @@ const PLACES_MOST: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Counters {
     hidden: Mutex<HashSet<[u8; 32]>>,
-    keyless: Mutex<HashSet<NodeId>>,
+    unopened: Mutex<HashSet<NodeId>>,
     damaged: Mutex<HashSet<(NodeId, BlockIndex)>>,
     damage: AtomicU64,
 }
@@ -31,10 +31,10 @@ impl Counters {
         hidden.len() < PLACES_MOST && hidden.insert(sha256(&[&dir.0.to_le_bytes(), stored]))
     }
 
-    /// True the first time that this file is reported for want of its key.
-    pub(super) fn first_keyless(&self, node: NodeId) -> bool {
-        let mut keyless = self.keyless.lock();
-        keyless.len() < PLACES_MOST && keyless.insert(node)
+    /// True the first time that this file is reported as one that can't be opened.
+    pub(super) fn first_unopened(&self, node: NodeId) -> bool {
+        let mut unopened = self.unopened.lock();
+        unopened.len() < PLACES_MOST && unopened.insert(node)
     }
 
     /// True the first time that this block is reported.

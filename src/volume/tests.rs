@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::lookup::Place;
 use super::*;
 use crate::format::NameEncoding;
 use crate::kms::{self, Kms, ProtectorInput};
@@ -72,4 +73,49 @@ fn an_old_data_key_is_gone_from_memory() {
         volume.done_with(&file);
         volume.release(handle).unwrap();
     }
+}
+
+/// Who opens a file that another one is opening just now waits and shares it: it may be written to
+/// already, and its header be behind its size.
+#[test]
+fn two_that_open_a_file_at_once_open_it_once() {
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        pid: 1,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let volume = volume(dir.path());
+    let open = OpenMode::READ_WRITE;
+    let made = volume.create(&caller, NodeId::ROOT, b"file", 0o644, 0, open);
+    let (attr, handle) = made.unwrap();
+    volume.write(handle, 0, &[1; 5000], false).unwrap();
+    volume.release(handle).unwrap();
+    volume.write_back().unwrap();
+    let node = attr.ino;
+    assert!(volume.files.of_node(node).is_none());
+
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let files = &volume.files;
+        let (file, is_new) = files
+            .acquire(node, true, || {
+                scope.spawn(move || {
+                    let second = files.acquire(node, true, || panic!("opened a second time"));
+                    tell.send(second.unwrap()).unwrap();
+                });
+                let early = told.recv_timeout(std::time::Duration::from_millis(200));
+                assert!(early.is_err(), "did not wait");
+                let Place::Entry(dir, name) = volume.place(node)? else {
+                    unreachable!("a file")
+                };
+                volume.open_below(node, &dir.dir, &name, true)
+            })
+            .unwrap();
+        let (second, second_is_new) = told.recv().unwrap();
+        assert!(is_new && !second_is_new && Arc::ptr_eq(&file, &second));
+        volume.done_with(&second);
+        volume.done_with(&file);
+    });
+    assert!(volume.files.of_node(node).is_none());
 }
