@@ -17,7 +17,7 @@ use envelopefs::kms::{EncryptionContext, KeyId, Kms, ProtectorInput};
 use envelopefs::secret::Key256;
 use envelopefs::volume::{Caller, NodeId, OpenMode, OpenOptions, Volume};
 
-/// `tests/golden.rs` tells what is in it.
+/// `tests/format/golden.rs` tells what is in it.
 const GOLDEN: &[u8] = include_bytes!("../../format_golden/golden.tar.gz");
 
 pub const ME: Caller = Caller {

@@ -2,20 +2,17 @@
 //!
 //! A crash here is a copy of the cipher directory as it stands (a killed process: the page cache
 //! lives on), or one with parts of it put back to what was there before (a power cut).
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::kit::{Kit, ME, make, make_with, pattern, read_all};
 use envelopefs::backing::{Calls, Os, Repeat};
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{
     FallocateMode, HandleId, JournalMode, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
     VolumeError,
 };
-use kit::{Kit, ME, make, make_with, pattern, read_all};
 
 fn manual() -> OpenOptions {
     OpenOptions {

@@ -2,12 +2,8 @@
 //! volume of some hundred files, and must have the outcome that stands there.
 //!
 //! `THREATS_PRINT=1` prints the table as it comes out.
-#![allow(missing_docs)]
 
-#[path = "threats/changes.rs"]
 mod changes;
-mod kit;
-#[path = "threats/scene.rs"]
 mod scene;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,4 @@
 //! Re-encrypt: a new data key for a file and all of it sealed anew, in place, while it is in use.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::kit::{Budget, Kit, ME, make, make_with, pattern, read_all};
 use envelopefs::backing::{Backing, Calls, Os, Repeat, SetTime, Time};
 use envelopefs::content::{BlockIndex, FileKeys, Layout};
 use envelopefs::format::{
@@ -24,7 +22,6 @@ use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{
     FallocateMode, JournalMode, NodeId, OpenMode, OpenOptions, SetAttr, Volume, VolumeError,
 };
-use kit::{Budget, Kit, ME, make, make_with, pattern, read_all};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 

@@ -1,19 +1,13 @@
 //! Random operations on a volume (no mount) against a plain model in memory.
 //!
 //! `MODEL_SEED` runs one seed; `MODEL_SEEDS` and `MODEL_STEPS` set how many.
-#![allow(missing_docs)]
-
-#[path = "crash/disk.rs"]
-mod disk;
-mod kit;
-#[path = "crash/log.rs"]
-mod log;
-#[path = "crash/mem.rs"]
-mod mem;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::disk::Disk;
+use crate::kit::{self, Kit, ME};
+use crate::mem::Mem;
 use envelopefs::backing::{Backing, Rename, Seek};
 use envelopefs::format::NameEncoding;
 use envelopefs::maintain::rewrap::RewrapOptions;
@@ -22,8 +16,6 @@ use envelopefs::volume::{
     CreateOptions, FallocateMode, HandleId, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
     VolumeError,
 };
-use kit::{Kit, ME};
-use mem::Mem;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -217,7 +209,7 @@ fn one_file_behaves_as_its_model() {
 /// The filesystem in memory that the crash simulator works on is one.
 #[test]
 fn one_file_in_memory_behaves_as_its_model() {
-    let mem = Mem::of(disk::Disk::new(), false);
+    let mem = Mem::of(Disk::new(), false);
     one_file(move |kit| in_memory(kit, NameEncoding::Encrypted, &mem));
 }
 
@@ -548,7 +540,7 @@ fn a_tree_with_encrypted_names_behaves_as_its_model() {
 #[test]
 fn a_tree_in_memory_behaves_as_its_model() {
     let names = NameEncoding::Encrypted;
-    let mem = Mem::of(disk::Disk::new(), false);
+    let mem = Mem::of(Disk::new(), false);
     a_tree_behaves(names, move |kit| in_memory(kit, names, &mem));
 }
 

@@ -1,8 +1,4 @@
 //! Old key material destroyed after a rewrap, what was hidden from the rewrap, and the record of it all.
-#![allow(missing_docs)]
-
-mod cli_support;
-mod kit;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use cli_support::{BUSY, DAMAGE, FAILURE, NO_SUCH_KEY, Place, USAGE};
+use crate::cli_support::{self, BUSY, DAMAGE, FAILURE, NO_SUCH_KEY, Place, USAGE};
+use crate::kit::{Kit, make_with, pattern, read_all};
 use envelopefs::backing::Os;
 use envelopefs::kms::audit::{Filter, Reader, Record};
 use envelopefs::kms::{Kms, KmsError, MaterialId, OldMaterial, ProtectorInput, WithOlder};
@@ -19,7 +16,6 @@ use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use envelopefs::maintain::{Progress, Silent};
 use envelopefs::volume::{OpenOptions, Volume};
-use kit::{Kit, make_with, pattern, read_all};
 use serde_json::Value;
 
 /// As many files as the tests have.

@@ -1,20 +1,17 @@
 //! Keys: rotation, rewrap, disabling, one data key a file.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kit::{Kit, ME, make, make_with, pattern, read_all};
 use envelopefs::backing::Os;
 use envelopefs::kms::api::CreateKeyRequest;
 use envelopefs::kms::{KeyId, KeyRef};
 use envelopefs::maintain::Silent;
 use envelopefs::maintain::rewrap::{self, RewrapOptions};
 use envelopefs::volume::{NodeId, OpenMode, OpenOptions, Volume, VolumeError, inspect};
-use kit::{Kit, ME, make, make_with, pattern, read_all};
 
 fn cipher_files(kit: &Kit) -> Vec<Vec<u8>> {
     let mut files: Vec<_> = fs::read_dir(kit.cipher())

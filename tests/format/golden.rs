@@ -5,11 +5,8 @@
 //! `tests/format_golden/golden.tar.gz` holds `keystore`, `key-file`, `encrypted` and `plain` (the
 //! cipher directories); `expected.json` beside it says what is in them, `keys.json` what the keystore
 //! holds. They are made once. For when the format gains something,
-//! `ENVELOPEFS_MAKE_GOLDEN=DIR cargo test --test golden make_golden` makes new ones in DIR, which is
+//! `ENVELOPEFS_MAKE_GOLDEN=DIR cargo test --test format make_golden` makes new ones in DIR, which is
 //! there and empty; the old ones must stay readable.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::kit::{self, ALIAS, ME, pattern};
 use envelopefs::backing::{Kind, Os, XattrMode};
 use envelopefs::crypto::sha256;
 use envelopefs::format::{NameEncoding, SLOT_A_AT, SLOT_B_AT, Slot};
@@ -27,7 +25,6 @@ use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{
     CreateOptions, Holder, JOURNAL_SIZE_LEAST, NodeId, OpenMode, OpenOptions, SetAttr, Volume,
 };
-use kit::{ALIAS, ME, pattern};
 use serde::{Deserialize, Serialize};
 
 /// One entry of a golden volume, in plaintext.

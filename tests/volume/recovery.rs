@@ -1,7 +1,4 @@
 //! A recovery CMK: everything in a volume is wrapped a second time.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::kit::{Budget, Kit, ME, make, make_with, pattern, read_all};
 use envelopefs::backing::{Os, Rename};
 use envelopefs::format::blob::BlobHeader;
 use envelopefs::format::{SLOT_A_AT, SLOT_B_AT, Slot};
@@ -18,7 +16,6 @@ use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use envelopefs::maintain::{Progress, Silent};
 use envelopefs::volume::{NodeId, OpenMode, OpenOptions, Volume, VolumeError};
-use kit::{Budget, Kit, ME, make, make_with, pattern, read_all};
 
 fn new_key(kit: &Kit) -> KeyId {
     let made = kit.kms.owner().create_key(&CreateKeyRequest::default());

@@ -1,15 +1,12 @@
 //! fsck: what it mends, what it leaves alone, and how it goes on where it was.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::kit::{Kit, ME, make_with, names, pattern, read_all};
 use envelopefs::maintain::fsck::{self, FsckOptions, Memory, Sound};
 use envelopefs::maintain::{Progress, Silent};
 use envelopefs::volume::{NodeId, OpenMode, VolumeError};
-use kit::{Kit, ME, make_with, names, pattern, read_all};
 use parking_lot::Mutex;
 
 fn repair() -> FsckOptions<'static> {

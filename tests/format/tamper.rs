@@ -1,16 +1,13 @@
 //! Changes made below, in the cipher directory: each read gives EIO or the right bytes, never wrong bytes.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::kit::{self, Kit, ME, make_with, pattern, read_all};
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{NodeId, OpenMode, OpenOptions, SetAttr, VolumeError};
-use kit::{Kit, ME, make_with, pattern, read_all};
 
 /// The right bytes, or an error that says damage.
 fn right_or_refused(result: Result<Vec<u8>, VolumeError>, right: &[u8], what: &str) -> bool {

@@ -1,7 +1,4 @@
 //! Rewrap of a whole volume: on several threads, while others work in it.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -9,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::kit::{Kit, ME, make_with, names, pattern};
 use envelopefs::backing::{Os, Rename, Time};
 use envelopefs::format::NameEncoding;
 use envelopefs::kms::{Clock, Kms, ProtectorInput, Timestamp};
@@ -16,7 +14,6 @@ use envelopefs::maintain::reencrypt::{self, ReencryptOptions};
 use envelopefs::maintain::rewrap::{self, RewrapOptions, RewrapReport};
 use envelopefs::maintain::{Exclude, Silent};
 use envelopefs::volume::{Met, NodeId, OpenMode, SetAttr, Volume, VolumeError};
-use kit::{Kit, ME, make_with, names, pattern};
 use parking_lot::Mutex;
 
 fn parallel() -> RewrapOptions {

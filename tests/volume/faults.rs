@@ -1,14 +1,11 @@
 //! Calls below that fail: the caller gets the error, the file is as it was, the volume goes on.
-#![allow(missing_docs)]
 
-mod kit;
-
+use crate::kit::{self, Kit, ME, make, make_with, pattern, read_all};
 use envelopefs::backing::{Call, Calls, Repeat};
 use envelopefs::maintain::reencrypt::ReencryptOptions;
 use envelopefs::maintain::rewrap::RewrapOptions;
 use envelopefs::maintain::{self, Silent};
 use envelopefs::volume::{FallocateMode, NodeId, OpenMode, SetAttr, VolumeError};
-use kit::{Kit, ME, make, make_with, pattern, read_all};
 
 fn is_errno(error: &VolumeError, errno: i32) -> bool {
     matches!(error, VolumeError::Io(error) if error.raw_os_error() == Some(errno))

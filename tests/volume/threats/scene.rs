@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::changes::Change;
-use super::kit::{Kit, ME, pattern};
+use crate::kit::{Kit, ME, pattern};
 
 /// What a change comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
