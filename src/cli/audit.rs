@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::exit::{Exit, usage};
 use super::output;
-use crate::kms::audit::{Filter, Reader, Record, Report};
+use crate::kms::audit::{Filter, Reader, Record, Report, SETTLED_AFTER};
 use crate::kms::{KeyRef, Kms, Timestamp, iso8601};
 
 /// How often `tail -f` looks for more.
@@ -129,6 +129,8 @@ pub struct Access<'a> {
 
 /// Runs a command.
 pub fn run(command: AuditCommand, access: &Access<'_>) -> Result<Exit> {
+    // So that all that was done before this was called is shown.
+    std::thread::sleep(SETTLED_AFTER);
     match command {
         AuditCommand::Query(args) => query(args, access),
         AuditCommand::Tail(args) => tail(args, access),

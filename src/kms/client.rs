@@ -521,6 +521,10 @@ impl<'a> Call<'a> {
             error,
             forced: self.force().filter(|_| self.forced.get()),
             event_id: self.event_id,
+            // A volume changes nothing in the keystore that its record would have to precede.
+            may_wait: error.is_none()
+                && self.caller().is_volume()
+                && self.operation.class() == Class::Cryptographic,
         })
     }
 }

@@ -162,6 +162,7 @@ impl Kms {
             error,
             forced: None,
             event_id: random_uuid(),
+            may_wait: false,
         })
     }
 }

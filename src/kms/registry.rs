@@ -292,6 +292,7 @@ impl Kms {
             error: None,
             forced: None,
             event_id: random_uuid(),
+            may_wait: false,
         })
     }
 

@@ -6,7 +6,7 @@
 //! the MAC is HMAC-SHA-256 under the log's key over segment, seq and the body's SHA-256.
 //!
 //! Beside it lies the *head*: the place behind the last record, its number and hash, with the
-//! same MAC. It is written after each record, so that a record cut off at the end is missed.
+//! same MAC. It is written after the records of each write, so that one cut off at the end is missed.
 
 use crate::crypto::{self, MacKey};
 use crate::format::hex_digits;
@@ -124,27 +124,29 @@ fn unhex(text: &[u8]) -> Option<[u8; 32]> {
     Some(out)
 }
 
-/// Ends a record after `head`: appends chain and line feed to what `line` has so far (an object
-/// that is open twice). The head behind it, and its MAC.
-pub(super) fn seal(key: &MacKey, head: &Head, line: &mut Vec<u8>) -> (Head, [u8; 32]) {
+/// Appends a record that follows `head` to `out`: what `line` has of it (an object that is open
+/// twice), then chain and line feed. The head behind it, and its MAC.
+pub(super) fn seal(key: &MacKey, head: &Head, line: &[u8], out: &mut Vec<u8>) -> (Head, [u8; 32]) {
+    let start = out.len();
     let seq = head.seq + 1;
     let mut number = itoa::Buffer::new();
-    line.extend_from_slice(b",\"segment\":");
-    line.extend_from_slice(number.format(head.segment).as_bytes());
-    line.extend_from_slice(b",\"seq\":");
-    line.extend_from_slice(number.format(seq).as_bytes());
-    line.extend_from_slice(b",\"previous\":\"");
-    push_hex(line, &head.hash);
-    line.push(b'"');
-    let hash = crypto::sha256(&[line]);
+    out.extend_from_slice(line);
+    out.extend_from_slice(b",\"segment\":");
+    out.extend_from_slice(number.format(head.segment).as_bytes());
+    out.extend_from_slice(b",\"seq\":");
+    out.extend_from_slice(number.format(seq).as_bytes());
+    out.extend_from_slice(b",\"previous\":\"");
+    push_hex(out, &head.hash);
+    out.push(b'"');
+    let hash = crypto::sha256(&[&out[start..]]);
     let mac = record_mac(key, head.segment, seq, &hash);
-    line.extend_from_slice(b",\"mac\":\"");
-    push_hex(line, &mac);
-    line.extend_from_slice(b"\"}}\n");
+    out.extend_from_slice(b",\"mac\":\"");
+    push_hex(out, &mac);
+    out.extend_from_slice(b"\"}}\n");
     let next = Head {
         segment: head.segment,
         seq,
-        len: head.len + line.len() as u64,
+        len: head.len + (out.len() - start) as u64,
         hash,
     };
     (next, mac)

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -13,6 +15,7 @@ use super::super::clock::Timestamp;
 use super::super::error::{KmsError, Result};
 use super::super::store::{Anchor, Store, audit_key, move_anchor};
 use super::chain::{self, HEAD_LEN, Head};
+use super::waiting::{self, Waiting};
 use super::{Event, Recorder, shape};
 use crate::crypto::{self, MacKey};
 
@@ -44,12 +47,20 @@ impl Default for Limits {
 /// Each process has a segment of its own while it lives, so that no two wait for each other. A
 /// process that ends leaves its segment to the next one.
 pub struct Log {
-    dir: PathBuf,
-    key: MacKey,
+    pen: Arc<Pen>,
     limits: Limits,
-    writer: Mutex<Writer>,
     /// For anchors: records may come within a transaction of the store's own connection.
     sql: Mutex<Connection>,
+    /// Writes what waits. None: nothing may wait.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What writes records. `writer` is locked before what waits is taken.
+struct Pen {
+    dir: PathBuf,
+    key: MacKey,
+    writer: Mutex<Writer>,
+    waiting: Waiting,
 }
 
 struct Writer {
@@ -63,6 +74,8 @@ struct Segment {
     records: File,
     head_file: File,
     head: Head,
+    /// Memory for what is written.
+    sealed: Vec<u8>,
 }
 
 thread_local! {
@@ -88,11 +101,16 @@ impl Log {
             Some(writer) => writer,
             None => new_segment(&dir, &key, store, now)?,
         };
-        Ok(Self {
+        let pen = Arc::new(Pen {
             dir,
             key,
-            limits,
             writer: Mutex::new(writer),
+            waiting: Waiting::default(),
+        });
+        Ok(Self {
+            thread: Pen::serve(&pen),
+            pen,
+            limits,
             sql: Mutex::new(sql),
         })
     }
@@ -105,25 +123,29 @@ impl Log {
     /// locked: so nobody may wait for the database with `writer` locked.
     pub(in crate::kms) fn anchor(&self, store: &Store, now: Timestamp) -> Result<()> {
         let sql = self.sql.lock();
+        let pen = &self.pen;
         let is_full = {
-            let writer = self.writer.lock();
+            let writer = pen.writer.lock();
             is_full(&writer.segment.head, &writer.anchor, now, self.limits)
         };
         if !is_full {
             return self.settle(&sql);
         }
-        let next = new_segment(&self.dir, &self.key, store, now)?;
-        let old = std::mem::replace(&mut *self.writer.lock(), next);
+        let next = new_segment(&pen.dir, &pen.key, store, now)?;
+        let old = std::mem::replace(&mut *pen.writer.lock(), next);
         self.sync(&old.segment.records, &old.segment.head_file)?;
         let head = old.segment.head;
-        let ended = old.anchor.moved(&self.key, head.seq, head.hash, false);
+        let ended = old.anchor.moved(&pen.key, head.seq, head.hash, false);
         move_anchor(&sql, &ended)
     }
 
     /// Anchors the segment as it stands.
     fn settle(&self, sql: &Connection) -> Result<()> {
+        let pen = &self.pen;
         let (head, anchor, records, head_file) = {
-            let writer = self.writer.lock();
+            let mut writer = pen.writer.lock();
+            pen.write_waiting(&mut writer)
+                .map_err(self.failed("write to"))?;
             let segment = &writer.segment;
             if segment.head.seq == writer.anchor.seq {
                 return Ok(());
@@ -133,10 +155,10 @@ impl Log {
             (segment.head, writer.anchor.clone(), files.0, files.1)
         };
         self.sync(&records, &head_file)?;
-        let anchor = anchor.moved(&self.key, head.seq, head.hash, true);
+        let anchor = anchor.moved(&pen.key, head.seq, head.hash, true);
         move_anchor(sql, &anchor)?;
         // The segment is the same: only who has `sql` changes it.
-        self.writer.lock().anchor = anchor;
+        pen.writer.lock().anchor = anchor;
         Ok(())
     }
 
@@ -146,18 +168,77 @@ impl Log {
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> KmsError + Copy + '_ {
-        move |error| KmsError::io(action, &self.dir)(error)
+        move |error| KmsError::io(action, &self.pen.dir)(error)
+    }
+}
+
+impl Segment {
+    /// Writes records, in one piece.
+    fn write<'l>(
+        &mut self,
+        key: &MacKey,
+        lines: impl Iterator<Item = &'l [u8]>,
+    ) -> std::io::Result<()> {
+        self.sealed.clear();
+        let (mut head, mut last) = (self.head, None);
+        for line in lines {
+            let (next, mac) = chain::seal(key, &head, line, &mut self.sealed);
+            (head, last) = (next, Some(mac));
+        }
+        let Some(mac) = last else {
+            return Ok(());
+        };
+        // Until both are written the records do not count: the next ones take their place.
+        self.records.write_all_at(&self.sealed, self.head.len)?;
+        self.head_file.write_all_at(&head.encode(&mac), 0)?;
+        self.head = head;
+        self.sealed.shrink_to(waiting::MOST + ROOM);
+        Ok(())
+    }
+}
+
+impl Pen {
+    /// Has a thread write what waits.
+    fn serve(pen: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let own = Arc::clone(pen);
+        let thread = thread::Builder::new()
+            .name("kms-audit".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                while own.waiting.wait() {
+                    let written = own.write_waiting(&mut own.writer.lock());
+                    if let Err(error) = written {
+                        let dir = own.dir.display();
+                        tracing::error!(
+                            "can't write to the audit log in {dir}: no key can be used until that is mended: {error}"
+                        );
+                    }
+                }
+            })
+            .inspect_err(|error| tracing::warn!("each audit record is written alone: {error}"))
+            .ok()?;
+        pen.waiting.serve();
+        Some(thread)
     }
 
-    fn append(&self, line: &mut Vec<u8>) -> std::io::Result<()> {
-        let mut writer = self.writer.lock();
-        let segment = &mut writer.segment;
-        let (next, mac) = chain::seal(&self.key, &segment.head, line);
-        // Until both are written the record does not count: the next one takes its place.
-        segment.records.write_all_at(line, segment.head.len)?;
-        segment.head_file.write_all_at(&next.encode(&mac), 0)?;
-        segment.head = next;
+    /// Writes what waits.
+    fn write_waiting(&self, writer: &mut Writer) -> std::io::Result<()> {
+        let lines = self.waiting.take();
+        match writer.segment.write(&self.key, lines.iter()) {
+            Ok(()) => self.waiting.written(lines),
+            Err(error) => {
+                self.waiting.put_back(lines);
+                return Err(error);
+            }
+        }
         Ok(())
+    }
+
+    /// Writes a record, behind all that wait.
+    fn write(&self, line: &[u8]) -> std::io::Result<()> {
+        let mut writer = self.writer.lock();
+        self.write_waiting(&mut writer)?;
+        writer.segment.write(&self.key, std::iter::once(line))
     }
 }
 
@@ -166,10 +247,15 @@ impl Recorder for Log {
         LINE.with_borrow_mut(|line| {
             line.clear();
             shape::write(line, event)?;
-            let appended = self.append(line);
+            let written = if event.may_wait && self.pen.waiting.offer(line) {
+                Ok(())
+            } else {
+                self.pen.write(line)
+            };
             line.shrink_to(ROOM);
-            appended.map_err(|error| {
-                KmsError::Unrecorded(format!("the audit log in {}: {error}", self.dir.display()))
+            written.map_err(|error| {
+                let dir = self.pen.dir.display();
+                KmsError::Unrecorded(format!("the audit log in {dir}: {error}"))
             })
         })
     }
@@ -177,6 +263,12 @@ impl Recorder for Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        self.pen.waiting.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes audit records panicked");
+        }
         if let Err(error) = self.settle(&self.sql.lock()) {
             // The next one that opens the log finds its end all the same.
             tracing::warn!("could not anchor the audit log: {error}");
@@ -289,14 +381,17 @@ fn take_over(dir: &Path, key: &MacKey, records: File, anchor: &Anchor) -> Result
     if !ends_with_head(&records, key, &head) {
         return Ok(None);
     }
-    // A process that was killed between the two writes left one record more, or a part of one
-    // that nobody was told of.
-    if let Some(next) = record_behind(&records, key, &head) {
-        let mac = next.mac(key);
-        head_file
-            .write_all_at(&next.encode(&mac), 0)
-            .map_err(KmsError::io("write", head_path(dir, anchor.number)))?;
+    // A process that was killed between the two writes left more records, or a part of one that
+    // nobody was told of.
+    let known = head;
+    while let Some(next) = record_behind(&records, key, &head) {
         head = next;
+    }
+    if head != known {
+        let mac = head.mac(key);
+        head_file
+            .write_all_at(&head.encode(&mac), 0)
+            .map_err(KmsError::io("write", head_path(dir, anchor.number)))?;
     }
     if head.len < len {
         records
@@ -307,6 +402,7 @@ fn take_over(dir: &Path, key: &MacKey, records: File, anchor: &Anchor) -> Result
         records,
         head_file,
         head,
+        sealed: Vec::new(),
     }))
 }
 
@@ -403,6 +499,7 @@ fn new_segment(dir: &Path, key: &MacKey, store: &Store, now: Timestamp) -> Resul
                 records,
                 head_file,
                 head,
+                sealed: Vec::new(),
             },
             anchor,
         })
@@ -411,8 +508,14 @@ fn new_segment(dir: &Path, key: &MacKey, store: &Store, now: Timestamp) -> Resul
 
 #[cfg(test)]
 impl Log {
-    /// From now on no record can be written.
-    pub(in crate::kms) fn break_it(&self) {
-        self.writer.lock().segment.records = File::open("/dev/null").expect("/dev/null");
+    /// From now on no record can be written; what to mend it with.
+    pub(in crate::kms) fn break_it(&self) -> File {
+        let null = File::open("/dev/null").expect("/dev/null");
+        self.mend(null)
+    }
+
+    /// Writes to this file from now on.
+    pub(in crate::kms) fn mend(&self, records: File) -> File {
+        std::mem::replace(&mut self.pen.writer.lock().segment.records, records)
     }
 }

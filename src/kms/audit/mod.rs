@@ -8,14 +8,21 @@
 //! Who holds the keystore and what opens it can make any log; who can only write to its files can't
 //! change, remove, insert, reorder or cut off a record unnoticed. (Who sets log and keystore back
 //! together to an older state shows that state.)
+//!
+//! An operation's record is in the file before its answer is given, so that what was done is known
+//! even when the process is killed. What volumes do with data keys comes by the thousands a second:
+//! when it succeeds, its record may wait for 20 ms, to be written with others. Once those can't be
+//! written, no key can be used.
 
 mod chain;
 mod log;
 mod query;
 mod shape;
 mod verify;
+mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use log::{Limits, Log};
 pub use query::{Filter, Parts, Reader, Record};
@@ -69,12 +76,20 @@ pub struct Event<'a> {
     pub forced: Option<&'a str>,
     /// The record's id: 16 random bytes.
     pub event_id: [u8; 16],
+    /// Whether its record may wait for a moment, to be written with others.
+    pub may_wait: bool,
 }
+
+/// After so long, the records of all that was done before are in the log: those that may wait do so
+/// for 20 ms.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(100);
+const _: () = assert!(SETTLED_AFTER.as_millis() >= 5 * waiting::DEFERRAL.as_millis());
 
 /// Where records go.
 pub trait Recorder: Send + Sync {
-    /// Takes one record. It survives the end of this process from when this returns. May be called
-    /// within a write transaction of the keystore, so it must not write to the keystore's database.
+    /// Takes one record. It survives the end of this process from when this returns; one that may
+    /// wait, from a moment later. May be called within a write transaction of the keystore, so it must
+    /// not write to the keystore's database.
     ///
     /// # Errors
     /// [`KmsError::Unrecorded`]: the operation is refused then.
@@ -87,3 +102,5 @@ mod tests;
 mod tests_bytes;
 #[cfg(test)]
 mod tests_tampering;
+#[cfg(test)]
+mod tests_waiting;

@@ -104,7 +104,7 @@ impl World {
     }
 }
 
-fn alice() -> Caller {
+pub(super) fn alice() -> Caller {
     Caller::new(
         Principal::User("alice".to_owned()),
         "000000000000",
@@ -112,7 +112,7 @@ fn alice() -> Caller {
     )
 }
 
-fn event<'a>(caller: &'a Caller, keys: &'a [KeyUse], time: Timestamp) -> Event<'a> {
+pub(super) fn event<'a>(caller: &'a Caller, keys: &'a [KeyUse], time: Timestamp) -> Event<'a> {
     Event {
         time,
         caller,
@@ -123,6 +123,7 @@ fn event<'a>(caller: &'a Caller, keys: &'a [KeyUse], time: Timestamp) -> Event<'
         error: None,
         forced: None,
         event_id: [3; 16],
+        may_wait: false,
     }
 }
 
@@ -338,20 +339,20 @@ fn records_within_transactions_and_anchors() {
                     })
                     .unwrap();
                 count += 1;
-                std::thread::sleep(std::time::Duration::from_micros(100));
+                std::thread::sleep(Duration::from_micros(100));
             }
             count
         });
         // Each ends a segment, if 20,000 bytes have come since the one before.
         for _ in 0..100 {
             log.anchor(&world.store, at(0)).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
         stopped.store(true, Ordering::Relaxed);
         recording.join().unwrap()
     });
     assert!(
-        begin.elapsed() < std::time::Duration::from_secs(20),
+        begin.elapsed() < Duration::from_secs(20),
         "somebody waited for the end of patience"
     );
     let report = world.verify();
@@ -399,7 +400,7 @@ fn no_record_no_operation() {
     let encrypt = request(json!({"KeyId": made["KeyMetadata"]["KeyId"], "Plaintext": "aGk="}));
     let encrypt = || crate::kms::api::call(&kms.owner(), "Encrypt", &encrypt);
     encrypt().unwrap();
-    kms.break_audit();
+    drop(kms.break_audit());
     assert!(matches!(encrypt().err(), Some(KmsError::Unrecorded(_))));
     drop(dir);
 }

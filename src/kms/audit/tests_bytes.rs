@@ -43,6 +43,7 @@ fn the_record_of_a_volume_that_uses_a_key() {
         error: None,
         forced: None,
         event_id: *b"fedcba9876543210",
+        may_wait: false,
     };
     let mut line = Vec::new();
     shape::write(&mut line, &event).unwrap();

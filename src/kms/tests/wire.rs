@@ -122,3 +122,49 @@ fn what_cannot_be_recorded_is_refused() {
         ("KMSInternalException", 500)
     );
 }
+
+/// Which records may wait: those of what a volume does with data keys, when it is done.
+#[test]
+fn only_a_volume_s_uses_wait() {
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<(String, bool)>>);
+    impl Recorder for Seen {
+        fn record(&self, event: &Event<'_>) -> Result<()> {
+            let name = format!(
+                "{}{}",
+                event.operation,
+                if event.error.is_some() { "!" } else { "" }
+            );
+            self.0.lock().push((name, event.may_wait));
+            Ok(())
+        }
+    }
+    let fixture = Fixture::new();
+    let kms = &fixture.kms;
+    let key = fixture.key();
+    let volume = short::volume();
+    let (caller, context) = (kms.volume_caller(&volume), volume_context(&volume));
+    let client = kms.client(&caller);
+    // Its grant is made.
+    client.generate_data_key_for_volume(&key, &context).unwrap();
+    let seen = Arc::new(Seen::default());
+    assert!(kms.set_recorder(Arc::clone(&seen) as Arc<dyn Recorder>));
+    let made = client.generate_data_key_for_volume(&key, &context).unwrap();
+    client.decrypt_data_key(&made.blob, &context).unwrap();
+    kms.owner()
+        .generate_data_key_for_volume(&key, &context)
+        .unwrap();
+    kms.disable_key(&key.into()).unwrap();
+    assert!(client.decrypt_data_key(&made.blob, &context).is_err());
+    let expected = [
+        ("GenerateDataKey", true),
+        ("Decrypt", true),
+        ("GenerateDataKey", false),
+        ("DisableKey", false),
+        ("Decrypt!", false),
+    ];
+    assert_eq!(
+        *seen.0.lock(),
+        expected.map(|(name, waits)| (name.to_owned(), waits))
+    );
+}
