@@ -123,6 +123,9 @@ pub enum Command {
     Serve(ServeArgs),
 
     /// Show the audit log: who used which key for what; verify that it is whole
+    ///
+    /// An operation is in the log before it is answered. What a volume did with a file's data key is there within
+    /// 20 milliseconds, which a mount that is killed may take with it; these commands wait for that long first.
     #[command(subcommand)]
     Audit(AuditCommand),
 

@@ -82,7 +82,7 @@ impl<B: Backing> Volume<B> {
             dir.forget_inherit();
         }
         if let Some(file) = self.files.of_node(node) {
-            file.unprivileged.store(false, Ordering::Relaxed);
+            file.privileges.changed();
             file.meta_dirty.store(true, Ordering::Release);
         }
     }

@@ -1,11 +1,11 @@
 //! Open directories, a bounded number of them, with what is known of each.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::table::Table;
 use super::types::NodeId;
 use crate::backing::Backing;
 use crate::names::DirId;
@@ -69,7 +69,7 @@ impl<B: Backing> DirState<B> {
 
 /// The bounded table of open directories. The root is not in it: it is always open.
 pub(super) struct Dirs<B: Backing> {
-    map: RwLock<HashMap<NodeId, Arc<DirState<B>>>>,
+    map: RwLock<Table<NodeId, Arc<DirState<B>>>>,
     clock: AtomicU64,
     most: usize,
 }
@@ -77,7 +77,7 @@ pub(super) struct Dirs<B: Backing> {
 impl<B: Backing> Dirs<B> {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            map: RwLock::new(HashMap::new()),
+            map: RwLock::default(),
             clock: AtomicU64::new(0),
             most,
         }

@@ -6,6 +6,7 @@ use super::Volume;
 use super::error::{Result, VolumeError};
 use super::keys::Unwrapped;
 use super::open_file::{Core, Head, OpenFile, Pages};
+use super::privileges::Privileges;
 use super::types::NodeId;
 use crate::backing::{Backing, Stat};
 use crate::content::{EntryPage, GroupIndex, Layout};
@@ -49,7 +50,7 @@ impl<B: Backing> Volume<B> {
             writable,
             Core::empty(),
             Pages::default(),
-            false,
+            Privileges::new(false),
             stat.ino,
         );
         open.replay = self.replay_of(&open)?;

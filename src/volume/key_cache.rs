@@ -1,11 +1,11 @@
 //! What derives from the data keys of files, kept for a while after they were made or unwrapped:
 //! bounded in number, age and uses.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::table::Table;
 use crate::content::FileSecret;
 use crate::format::FileId;
 
@@ -45,7 +45,7 @@ struct Cached {
 /// The cache of one volume.
 pub(super) struct KeyCache {
     ttl: Duration,
-    map: Mutex<HashMap<CacheKey, Cached>>,
+    map: Mutex<Table<CacheKey, Cached>>,
 }
 
 impl KeyCache {

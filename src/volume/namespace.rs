@@ -7,6 +7,7 @@ use super::dirs::DirState;
 use super::error::{Result, VolumeError};
 use super::lookup::{DIR_ID, DIR_ID_COPY, StoredName};
 use super::open_file::{Core, OpenFile, Pages};
+use super::privileges::Privileges;
 use super::types::{Attr, Caller, HandleId, NodeId, OpenMode};
 use crate::backing::{At, Backing, EntryName, Kind, Rename, Stat};
 use crate::crypto::random_array;
@@ -109,7 +110,7 @@ impl<B: Backing> Volume<B> {
             }
         };
         let attr = self.remember(&stat, &dir, &stored.entry)?;
-        let plain = stat.mode & 0o6000 == 0;
+        let privileges = Privileges::new(stat.mode & 0o6000 == 0);
         let core = Core::empty();
         let file = OpenFile::new(
             attr.ino,
@@ -117,7 +118,7 @@ impl<B: Backing> Volume<B> {
             true,
             core,
             Pages::default(),
-            plain,
+            privileges,
             stat.ino,
         );
         let (file, _) = self.files.acquire(attr.ino, true, || Ok(file))?;

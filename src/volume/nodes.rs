@@ -4,12 +4,12 @@
 //! through the parent's directory handle. All changes come through this process (it holds the
 //! volume's lock), so these names stay right.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::table::Table;
 use super::types::NodeId;
 use crate::backing::{EntryName, Kind, Stat};
 
@@ -63,7 +63,7 @@ impl Node {
 /// The table of nodes.
 #[derive(Default)]
 pub(super) struct Nodes {
-    map: RwLock<HashMap<NodeId, Arc<Node>>>,
+    map: RwLock<Table<NodeId, Arc<Node>>>,
 }
 
 impl Nodes {

@@ -1,6 +1,5 @@
 //! Open files: one [`OpenFile`] for each inode, shared by its handles.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,8 +12,10 @@ use super::journal::Overlay;
 use super::journal::replay::FileReplay;
 use super::journal::write_back::Old;
 use super::keys::{Unwrapped, requester};
+use super::privileges::Privileges;
 use super::stamps::Stamps;
 use super::stream::Stream;
+use super::table::Table;
 use super::types::{Caller, HandleId, NodeId, OpenMode};
 use crate::backing::Backing;
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout};
@@ -41,8 +42,8 @@ pub(super) struct OpenFile<B: Backing> {
     pub(super) core: RwLock<Core>,
     pub(super) pages: Pages,
     pub(super) stream: Stream,
-    /// Whether the file is known to have no setuid, setgid or capabilities that a write must drop.
-    pub(super) unprivileged: AtomicBool,
+    /// What a write must drop.
+    pub(super) privileges: Privileges,
     /// Its inode below.
     pub(super) inode: u64,
     /// What of it is newer in the journal.
@@ -82,7 +83,7 @@ impl<B: Backing> OpenFile<B> {
         writable: bool,
         core: Core,
         pages: Pages,
-        unprivileged: bool,
+        privileges: Privileges,
         inode: u64,
     ) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl<B: Backing> OpenFile<B> {
             core: RwLock::new(core),
             pages,
             stream: Stream::default(),
-            unprivileged: AtomicBool::new(unprivileged),
+            privileges,
             inode,
             overlay: Overlay::default(),
             replay: None,
@@ -258,7 +259,7 @@ pub(super) type Groups = SmallVec<[EntryPage; GROUPS]>;
 /// Entry pages of one file.
 #[derive(Default)]
 pub(super) struct Pages {
-    map: Mutex<HashMap<GroupIndex, EntryPage>>,
+    map: Mutex<Table<GroupIndex, EntryPage>>,
     /// How many were not there when they were wanted.
     missed: AtomicU64,
 }
@@ -323,8 +324,8 @@ const TURNS: usize = 256;
 
 /// All open files and handles.
 pub(super) struct OpenFiles<B: Backing> {
-    handles: RwLock<HashMap<HandleId, Handle<B>>>,
-    files: Mutex<HashMap<NodeId, Shared<B>>>,
+    handles: RwLock<Table<HandleId, Handle<B>>>,
+    files: Mutex<Table<NodeId, Shared<B>>>,
     /// Whose turn it is to open a file below; an inode has one of these.
     turns: [Mutex<()>; TURNS],
     next: AtomicU64,

@@ -16,7 +16,7 @@ use super::keys::OnBehalf;
 use super::open_file::{BLOCKS, Core, GROUPS, Groups, Head, OpenFile};
 use super::overwrite::Times;
 use super::types::HandleId;
-use crate::backing::{At, Backing};
+use crate::backing::Backing;
 use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
 use crate::crypto::Sealed;
 use crate::format::{INLINE_AT, INLINE_MAX, PAGE, STATE_AT, STATE_LEN, State, StateFlags};
@@ -619,27 +619,6 @@ impl<B: Backing> Volume<B> {
                     )?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Drops setuid and setgid bits (when `kill`) and file capabilities, as a write must.
-    pub(super) fn drop_privileges(&self, file: &OpenFile<B>, kill: bool) -> Result<()> {
-        if file.unprivileged.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let mode = self.backing.stat_file(file.file())?.mode;
-        let group_exec = mode & 0o2010 == 0o2010;
-        let drop = (mode & 0o4000) | if group_exec { 0o2000 } else { 0 };
-        if drop != 0 && kill {
-            self.backing
-                .set_mode(At::File(file.file()), mode & 0o7777 & !drop)?;
-        }
-        let stored = self.names.xattr_name(b"security.capability")?.stored;
-        // Mostly there is nothing to remove; who may not remove it could not have set it here.
-        let _ = self.backing.remove_xattr(At::File(file.file()), &stored);
-        if drop == 0 || kill {
-            file.unprivileged.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use super::Volume;
 use super::error::{Result, VolumeError};
+use super::privileges::CAPABILITY;
 use super::types::{HandleId, NodeId};
 use crate::backing::{Backing, XattrMode};
 
@@ -38,6 +39,9 @@ impl<B: Backing> Volume<B> {
             });
         }
         check_namespace(name)?;
+        if name == CAPABILITY && self.has_no_capability(node) {
+            return Err(VolumeError::NoXattr);
+        }
         let stored = self.names.xattr_name(name)?;
         let value = self
             .with_node(node, none, |at| {

@@ -35,7 +35,7 @@ const GREATEST_OFFSET: u64 = i64::MAX as u64;
 #[derive(Default)]
 pub(super) struct Activity {
     touched: AtomicBool,
-    open: Mutex<HashSet<u64>>,
+    open: Mutex<HashSet<u64, foldhash::fast::RandomState>>,
     #[cfg(test)]
     requests: Mutex<std::collections::HashMap<&'static str, usize>>,
 }

@@ -42,13 +42,13 @@ fn they_are_written_in_time_without_anybody_asking() {
 fn one_that_may_not_wait_comes_behind_those_that_do() {
     let world = World::new();
     let log = world.log();
-    for round in 0..50 {
+    for round in 0..50_i64 {
         for second in 0..9 {
             offer(&log, round * 10 + second).unwrap();
         }
         log.record(&event(&alice(), &[], at(round * 10 + 9)))
             .unwrap();
-        assert_eq!(world.lines(FILE).len() as i64, (round + 1) * 10);
+        assert_eq!(i64::try_from(world.lines(FILE).len()), Ok((round + 1) * 10));
     }
     let times: Vec<Timestamp> = world.records().iter().map(|record| record.time).collect();
     assert!(times.is_sorted(), "{times:?}");
@@ -121,7 +121,7 @@ fn no_record_no_use_of_a_key() {
     drop(log.mend(records));
     until("a record", || now().is_ok());
     drop(log);
-    assert_eq!(world.records().len() as i64, taken + 1);
+    assert_eq!(i64::try_from(world.records().len()), Ok(taken + 1));
     assert!(clean(&world.verify()));
 }
 
