@@ -8,6 +8,8 @@ temporary files of this script (and only of this script) are gone when it ends.
 """
 
 import atexit
+import contextlib
+import fcntl
 import gc
 import inspect
 import json
@@ -90,6 +92,25 @@ def wait_for(what, condition, seconds=20.0):
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.02)
+
+
+def drop_caches(what):
+    """Has the kernel forget what it caches, see proc_sys_vm(5). By way of forget_caches(), or within caches_kept()."""
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text(str(what))
+
+
+@contextlib.contextmanager
+def caches_kept():
+    """Meanwhile no other script has the kernel forget what it caches: they run two at a time."""
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def forget_caches(what=3):
+    with caches_kept():
+        drop_caches(what)
 
 
 def alive(pid):
