@@ -201,7 +201,7 @@ impl Pen {
     /// Has a thread write what waits.
     fn serve(pen: &Arc<Self>) -> Option<JoinHandle<()>> {
         let own = Arc::clone(pen);
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name("kms-audit".to_owned())
             .stack_size(256 << 10)
             .spawn(move || {
@@ -216,9 +216,7 @@ impl Pen {
                 }
             })
             .inspect_err(|error| tracing::warn!("each audit record is written alone: {error}"))
-            .ok()?;
-        pen.waiting.serve();
-        Some(thread)
+            .ok()
     }
 
     /// Writes what waits.
@@ -247,7 +245,8 @@ impl Recorder for Log {
         LINE.with_borrow_mut(|line| {
             line.clear();
             shape::write(line, event)?;
-            let written = if event.may_wait && self.pen.waiting.offer(line) {
+            let may_wait = event.may_wait && self.thread.is_some();
+            let written = if may_wait && self.pen.waiting.offer(line) {
                 Ok(())
             } else {
                 self.pen.write(line)

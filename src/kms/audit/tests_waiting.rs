@@ -17,7 +17,7 @@ fn offer(log: &Log, second: i64) -> Result<()> {
     })
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
         assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -32,9 +32,9 @@ fn they_are_written_in_time_without_anybody_asking() {
     for second in 0..100 {
         offer(&log, second).unwrap();
     }
-    until("100 records", || world.lines(FILE).len() == 100);
+    eventually("100 records", || world.lines(FILE).len() == 100);
     offer(&log, 100).unwrap();
-    until("one more", || world.lines(FILE).len() == 101);
+    eventually("one more", || world.lines(FILE).len() == 101);
     assert!(clean(&world.verify()));
 }
 
@@ -108,7 +108,7 @@ fn no_record_no_use_of_a_key() {
     add(&log, 1);
     let records = log.break_it();
     let mut taken = 1;
-    until("a refusal", || match offer(&log, taken) {
+    eventually("a refusal", || match offer(&log, taken) {
         Ok(()) => {
             taken += 1;
             false
@@ -119,7 +119,7 @@ fn no_record_no_use_of_a_key() {
     let now = || log.record(&event(&alice(), &[], at(taken)));
     assert!(matches!(now(), Err(KmsError::Unrecorded(_))));
     drop(log.mend(records));
-    until("a record", || now().is_ok());
+    eventually("a record", || now().is_ok());
     drop(log);
     assert_eq!(i64::try_from(world.records().len()), Ok(taken + 1));
     assert!(clean(&world.verify()));
@@ -136,16 +136,14 @@ fn a_killed_process_s_records_count() {
         for second in 0..10 {
             offer(&log, second).unwrap();
         }
-        until("12 records", || world.lines(FILE).len() == 12);
-        // As if killed: nothing is anchored, the head is that of two records.
-        std::mem::forget(log);
-        fs::write(world.file(HEAD), head).unwrap();
+        // Head last: the thread that writes is done with both then.
+        eventually("12 records and their head", || {
+            world.lines(FILE).len() == 12 && fs::read(world.file(HEAD)).unwrap() != head
+        });
         let records = fs::read(world.file(FILE)).unwrap();
         let length = world.lines(FILE)[11].len() + 1;
         assert!((834..1250).contains(&length), "{length}");
-        // The lock is this process's, which is not gone: the file under another name is free.
-        fs::write(world.file("copy"), &records[..records.len() - cut]).unwrap();
-        fs::rename(world.file("copy"), world.file(FILE)).unwrap();
+        world.killed(log, &head, &records[..records.len() - cut]);
         assert!(clean(&world.verify()), "cut {cut}");
         add(&world.log(), 1);
         let report = world.verify();

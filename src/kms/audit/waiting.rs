@@ -46,8 +46,6 @@ struct State {
     lines: Lines,
     /// What was written before, for its memory.
     spare: Lines,
-    /// Somebody writes them in time.
-    served: bool,
     /// The last attempt to write some failed: none may be added until one succeeds.
     failed: bool,
     ended: bool,
@@ -61,15 +59,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// From now on somebody writes what waits, in time.
-    pub(super) fn serve(&self) {
-        self.state.lock().served = true;
-    }
-
-    /// Takes a record, if it may wait.
+    /// Takes a record, if it may wait; whoever calls [`Waiting::wait`] writes it.
     pub(super) fn offer(&self, line: &[u8]) -> bool {
         let mut state = self.state.lock();
-        if !state.served || state.failed || state.ended || state.lines.bytes.len() >= MOST {
+        if state.failed || state.lines.bytes.len() >= MOST {
             return false;
         }
         state.lines.push(line);
