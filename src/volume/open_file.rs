@@ -290,6 +290,11 @@ impl Pages {
         map.insert(page.group(), page);
     }
 
+    /// Forgets one page.
+    pub(super) fn forget(&self, group: GroupIndex) {
+        self.map.lock().remove(&group);
+    }
+
     /// Forgets the pages behind `last`; all of them for None.
     pub(super) fn cut(&self, last: Option<GroupIndex>) {
         self.map

@@ -190,6 +190,11 @@ impl<B: Backing> Volume<B> {
             return Err(VolumeError::Stale);
         };
         let mut pages = self.pages_of(file, &plan, false)?;
+        for page in &pages {
+            // Not remembered meanwhile, they are changed without a copy. If this fails they are read
+            // anew: what is at home, and pending, is as it was.
+            file.pages.forget(page.group());
+        }
         let _home = self.reserve_holes(file, &plan, &pages)?;
         let mut state = head.state;
         // What is below the bound is durable with this record, when what is before the record is.
