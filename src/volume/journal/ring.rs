@@ -24,6 +24,8 @@ pub(in crate::volume) struct Appended {
 struct Ring {
     /// Where the next record goes, if it fits.
     head: u64,
+    /// The page that the head stands in, as far as it is written.
+    page: Box<[u8; PAGE]>,
     /// The next record's sequence number.
     next: u64,
     /// What is from here to the head may be needed; the rest is free.
@@ -35,6 +37,22 @@ struct Ring {
     written_to: u64,
     /// Bytes that writers under way may still append.
     reserved: u64,
+}
+
+impl Ring {
+    /// Moves the head behind a record that was written at `at`.
+    fn advance(&mut self, at: u64, record: &[u8]) {
+        self.head = at + record.len() as u64;
+        self.next += 1;
+        let filled = (self.head % PAGE as u64) as usize;
+        let new = filled.min(record.len());
+        self.page[filled - new..filled].copy_from_slice(&record[record.len() - new..]);
+    }
+}
+
+/// The end of the page that the byte before `at` stands in.
+fn page_end(at: u64) -> u64 {
+    at.next_multiple_of(PAGE as u64)
 }
 
 struct Syncing {
@@ -93,6 +111,7 @@ impl<B: Backing> Journal<B> {
             length,
             ring: Mutex::new(Ring {
                 head: RING_AT,
+                page: Box::new([0; PAGE]),
                 next: 1,
                 tail: RING_AT,
                 written: RING_AT,
@@ -168,8 +187,9 @@ impl<B: Backing> Journal<B> {
     /// Room for records of `bytes` in all, if there is.
     pub(in crate::volume) fn reserve(&self, bytes: u64) -> Option<Room<'_, B>> {
         let mut ring = self.ring.lock();
-        // What is lost where the ring wraps, and the small records that nobody reserves for.
-        let slack = 2 * self.piece() as u64;
+        // What is lost where the ring wraps, the small records that nobody reserves for, and the rest of
+        // the last page.
+        let slack = 2 * self.piece() as u64 + PAGE as u64;
         let taken = self.used(&ring) + ring.reserved + bytes + slack;
         if taken >= self.capacity() {
             return None;
@@ -194,19 +214,18 @@ impl<B: Backing> Journal<B> {
         let len = record.sealed_len() as u64;
         // Never up to the tail, nor to the very end: a ring whose ends meet is empty.
         let at = if ring.head < ring.tail {
-            (ring.head + len < ring.tail).then_some(ring.head)
+            (page_end(ring.head + len) < ring.tail).then_some(ring.head)
         } else if ring.head + len < self.length {
             Some(ring.head)
         } else {
-            (RING_AT + len < ring.tail).then_some(RING_AT)
+            (page_end(RING_AT + len) < ring.tail).then_some(RING_AT)
         };
         let at = at.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))?;
         let sequence = ring.next;
         let buffer = record.seal(&self.key, self.epoch, sequence);
         // Under the lock: a record is whole before the next one is begun, so that a killed process
         // leaves no gap before what another thread acknowledged.
-        backing
-            .write_at(&self.file, &mut [IoSlice::new(&buffer)], at)
+        self.write_pages(backing, &ring, at, &buffer)
             .inspect_err(|_| {
                 // It may be there all the same, and must not be replayed.
                 let zeros = [0; RECORD_HEAD];
@@ -215,13 +234,27 @@ impl<B: Backing> Journal<B> {
         if at < ring.head {
             ring.written_to = self.length;
         }
-        ring.head = at + len;
-        ring.next += 1;
+        ring.advance(at, &buffer);
         Ok(Appended {
             at,
             sequence,
             buffer,
         })
+    }
+
+    /// Writes a record with what stands before it in its first page, and zeros behind it in its last.
+    /// Of a page that is only written in part and isn't in memory, the kernel would have to read the
+    /// rest first, behind all that the disk has to do for a write-back.
+    fn write_pages(&self, backing: &B, ring: &Ring, at: u64, record: &[u8]) -> io::Result<()> {
+        const ZEROS: [u8; PAGE] = [0; PAGE];
+        let end = at + record.len() as u64;
+        let (before, after) = (at % PAGE as u64, page_end(end).min(self.length) - end);
+        let mut pages = [
+            IoSlice::new(&ring.page[..before as usize]),
+            IoSlice::new(record),
+            IoSlice::new(&ZEROS[..after as usize]),
+        ];
+        backing.write_at(&self.file, &mut pages, at - before)
     }
 
     /// Reads bytes that were appended.
@@ -232,6 +265,11 @@ impl<B: Backing> Journal<B> {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         Ok(())
+    }
+
+    /// Has the disk begin with the records that were appended since the last sync.
+    pub(in crate::volume) fn start_sync(&self, backing: &B) {
+        backing.start_sync(&self.file);
     }
 
     /// The number of the last record.
@@ -302,7 +340,7 @@ impl<B: Backing> Journal<B> {
     /// first writes there, and the last page of a record a read where memory doesn't hold it. So
     /// whoever syncs the first pass over the ring pays for both in one go.
     fn write_ahead(&self, backing: &B, ring: &mut Ring) {
-        let from = ring.written_to.max(ring.head);
+        let from = ring.written_to.max(page_end(ring.head));
         if from >= self.length || from - ring.head > AHEAD / 2 || !backing.writes_in_place() {
             return;
         }
