@@ -146,6 +146,10 @@ impl<B: Backing> Backing for Faulty<B> {
         self.inner.writes_in_place()
     }
 
+    fn start_sync(&self, file: &B::File) {
+        self.inner.start_sync(file);
+    }
+
     fn sync_file(&self, file: &B::File, data_only: bool) -> io::Result<()> {
         self.check(Call::SyncFile)?.sync_file(file, data_only)
     }

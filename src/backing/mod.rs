@@ -136,6 +136,9 @@ pub trait Backing: Send + Sync + 'static {
     /// costs less the second time.
     fn writes_in_place(&self) -> bool;
 
+    /// Has the disk begin with what of a file isn't on it yet, and waits for nothing: a
+    /// [`Backing::sync_file`] to come finds less to do. Only advice.
+    fn start_sync(&self, file: &Self::File);
     /// Makes a file's contents durable; without `data_only` its attributes too.
     fn sync_file(&self, file: &Self::File, data_only: bool) -> io::Result<()>;
     /// Makes a directory's entries durable.

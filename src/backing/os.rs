@@ -306,6 +306,11 @@ impl Backing for Os {
         self.in_place
     }
 
+    fn start_sync(&self, file: &OsFile) {
+        // An error stays with the file, for the sync to say.
+        let _ = super::raw::start_writing(file.0.as_fd());
+    }
+
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {
         // Not repeated on EINTR: a failed sync may have dropped its error state.
         if data_only {

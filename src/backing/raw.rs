@@ -1,4 +1,5 @@
-//! System calls that neither rustix nor libc has: those with `AT_SYMLINK_NOFOLLOW` that came late.
+//! System calls that rustix does not have: those with `AT_SYMLINK_NOFOLLOW` that came late (nor has
+//! them libc), and `sync_file_range`.
 //!
 //! The numbers are the same on every architecture that Rust's Linux targets have: all calls since
 //! Linux 5.1 are numbered alike.
@@ -38,6 +39,14 @@ fn outcome(result: libc::c_long) -> rustix::io::Result<usize> {
 
 fn size32(len: usize) -> rustix::io::Result<u32> {
     u32::try_from(len).map_err(|_| Errno::TOOBIG)
+}
+
+/// Starts writing all of a file's dirty pages, and waits for none.
+pub(super) fn start_writing(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    // SAFETY: the descriptor lives through the call, which touches no memory of ours.
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    outcome(result.into()).map(drop)
 }
 
 /// Sets the mode of an entry; `EOPNOTSUPP` for a symlink.

@@ -244,7 +244,7 @@ impl<'a, B: Backing> Control<'a, B> {
         let have = self.backing.stat_file(&file)?.size;
         let space = self.backing.statfs()?;
         let free = space.blocks_available.saturating_mul(space.block_size);
-        let mut length = want.min(have + free / 8).max(JOURNAL_SIZE_LEAST);
+        let mut length = want.min((have + free) / 16).max(JOURNAL_SIZE_LEAST);
         if have > length {
             self.backing.truncate(&file, length)?;
         }

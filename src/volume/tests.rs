@@ -11,16 +11,21 @@ use crate::kms::{self, Kms, ProtectorInput};
 
 /// A volume on a temporary directory.
 fn volume(dir: &Path) -> Volume<Os> {
+    volume_with(dir, OpenOptions::default())
+}
+
+/// The same, opened in another way.
+pub(super) fn volume_with(dir: &Path, options: OpenOptions) -> Volume<Os> {
     let cipher = dir.join("cipher");
     std::fs::create_dir(&cipher).unwrap();
     let protector = ProtectorInput::key(vec![7; 32].into()).unwrap();
-    let options = kms::CreateOptions::default();
-    let kms = Arc::new(Kms::create(&dir.join("keystore"), &protector, &options).unwrap());
+    let create = kms::CreateOptions::default();
+    let kms = Arc::new(Kms::create(&dir.join("keystore"), &protector, &create).unwrap());
     let key = kms.service_key("alias/envelopefs/volume").unwrap();
     let names = NameEncoding::Encrypted;
     let os = || Os::open(&cipher).unwrap();
     Volume::init(&os(), &kms, &CreateOptions { key, names }).unwrap();
-    Volume::open(os(), kms, OpenOptions::default()).unwrap()
+    Volume::open(os(), kms, options).unwrap()
 }
 
 /// When a file is re-encrypted, nothing in memory holds its old data key any more: neither the open

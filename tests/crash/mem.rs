@@ -671,6 +671,8 @@ impl Backing for Mem {
         true
     }
 
+    fn start_sync(&self, _: &MemFile) {}
+
     fn sync_file(&self, file: &MemFile, data_only: bool) -> io::Result<()> {
         std::thread::sleep(SLOW.get()[1]);
         let ino = file.ino;

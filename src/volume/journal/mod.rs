@@ -71,7 +71,10 @@ pub enum JournalMode {
     Off,
 }
 
-/// How long the journal is, unless told otherwise: 64 MiB.
-pub const JOURNAL_SIZE: u64 = 64 << 20;
+/// How long the journal is, unless told otherwise: 128 MiB.
+///
+/// While a pass of the write-back is under way, users fill the rest; with 64 MiB those who overwrite
+/// 4 KiB blocks at random on a disk stood still for a fifth of the time.
+pub const JOURNAL_SIZE: u64 = 128 << 20;
 /// The least length of a journal, in bytes.
 pub const JOURNAL_SIZE_LEAST: u64 = 256 << 10;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 
 use super::JournalMode;
 use super::overlay::Pending;
@@ -89,8 +89,14 @@ impl<B: Backing> Engine<B> {
             if let Some(room) = self.journal.reserve(need) {
                 return Ok(room);
             }
+            let pass = self.pass.lock();
+            // Somebody else's pass has made room meanwhile, if one was under way.
+            if let Some(room) = self.journal.reserve(need) {
+                return Ok(room);
+            }
             let before = self.journal.position();
-            self.write_back(false)?;
+            self.write_back_in(&pass, false)?;
+            drop(pass);
             if let Some(room) = self.journal.reserve(need) {
                 return Ok(room);
             }
@@ -198,7 +204,11 @@ impl<B: Backing> Engine<B> {
     /// # Errors
     /// What the cipher directory says; what could not come home stays in the journal.
     pub(in crate::volume) fn write_back(self: &Arc<Self>, all: bool) -> io::Result<()> {
-        let _pass = self.pass.lock();
+        self.write_back_in(&self.pass.lock(), all)
+    }
+
+    /// The same, within a pass of its own.
+    fn write_back_in(self: &Arc<Self>, _pass: &MutexGuard<'_, ()>, all: bool) -> io::Result<()> {
         let position = {
             let _none_under_way = self.under_way.write();
             self.journal.position()
@@ -230,6 +240,8 @@ impl<B: Backing> Engine<B> {
                 }
             }
         }
+        // Most of what the second sync needs, beside the files.
+        self.journal.start_sync(&self.backing);
         let synced = if done.len() > SYNCS_MOST {
             self.backing.sync_all()
         } else {
@@ -699,3 +711,6 @@ struct Sent {
     /// What is to be sealed.
     seal: Option<Extent>,
 }
+
+#[cfg(test)]
+mod tests;
