@@ -48,11 +48,7 @@ impl<B: Backing> Volume<B> {
             out.copy_from_slice(&head.inline[at..at + len]);
         } else {
             let end = offset + len as u64;
-            let cipher_end = BlockIndex::count_of(end).data_at().0;
-            let ahead = file.stream.note(offset, end, cipher_end);
-            if let Some((from, len)) = ahead.filter(|_| end < size) {
-                self.backing.will_need(file.file(), from, len);
-            }
+            file.stream.note(offset, end);
             self.read_blocks(
                 file,
                 head,
