@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::{
     Allocate, At, Backing, EntryName, OpenFile, OsListing, RawEntry, Rename, Seek, SetTime, Stat,
-    StatFs, XattrMode, os_attr, os_dir, os_xattr,
+    StatFs, XattrMode, os_attr, os_dir, os_xattr, raw,
 };
 
 /// A directory of the system, by its path. Nothing outside of it, or mounted below it, is reached.
@@ -308,7 +308,7 @@ impl Backing for Os {
 
     fn start_sync(&self, file: &OsFile) {
         // An error stays with the file, for the sync to say.
-        let _ = super::raw::start_writing(file.0.as_fd());
+        let _ = raw::start_writing(file.0.as_fd());
     }
 
     fn sync_file(&self, file: &OsFile, data_only: bool) -> io::Result<()> {

@@ -337,8 +337,7 @@ impl<B: Backing> Journal<B> {
     /// Writes zeros where the next records go, for the sync at hand to make durable.
     ///
     /// Space that is only reserved costs a commit of the filesystem's own journal with each sync that
-    /// first writes there, and the last page of a record a read where memory doesn't hold it. So
-    /// whoever syncs the first pass over the ring pays for both in one go.
+    /// first writes there. So whoever syncs the first pass over the ring pays for many in one go.
     fn write_ahead(&self, backing: &B, ring: &mut Ring) {
         let from = ring.written_to.max(page_end(ring.head));
         if from >= self.length || from - ring.head > AHEAD / 2 || !backing.writes_in_place() {

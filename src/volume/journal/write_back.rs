@@ -85,24 +85,21 @@ impl<B: Backing> Engine<B> {
     /// To be called with no file locked.
     pub(in crate::volume) fn room(self: &Arc<Self>, bytes: usize) -> io::Result<Room<'_, B>> {
         let need = (bytes + bytes / 64 + 4 * PAGE) as u64;
+        if let Some(room) = self.journal.reserve(need) {
+            return Ok(room);
+        }
+        let pass = self.pass.lock();
+        let mut before = None;
         loop {
+            // The first time: somebody else's pass has made room, if one was under way.
             if let Some(room) = self.journal.reserve(need) {
                 return Ok(room);
             }
-            let pass = self.pass.lock();
-            // Somebody else's pass has made room meanwhile, if one was under way.
-            if let Some(room) = self.journal.reserve(need) {
-                return Ok(room);
-            }
-            let before = self.journal.position();
-            self.write_back_in(&pass, false)?;
-            drop(pass);
-            if let Some(room) = self.journal.reserve(need) {
-                return Ok(room);
-            }
-            if self.journal.position() == before {
+            let position = self.journal.position();
+            if before.replace(position) == Some(position) {
                 return Err(io::Error::from_raw_os_error(libc::ENOSPC));
             }
+            self.write_back_in(&pass, false)?;
         }
     }
 
