@@ -120,6 +120,8 @@ pub struct Faults {
     failed: AtomicU64,
     /// Bytes that a failing write still writes.
     torn: AtomicU64,
+    /// How often memory was advised to fetch something.
+    advised: AtomicU64,
 }
 
 impl Default for Faults {
@@ -133,6 +135,7 @@ impl Default for Faults {
             stays: AtomicBool::new(false),
             failed: AtomicU64::new(0),
             torn: AtomicU64::new(0),
+            advised: AtomicU64::new(0),
         }
     }
 }
@@ -152,6 +155,15 @@ impl Faults {
             .sum()
     }
 
+    /// How often memory was advised to fetch something (`will_need`): advice can't fail, and is no [`Call`].
+    pub fn advised(&self) -> u64 {
+        self.advised.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_advice(&self) {
+        self.advised.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many calls were made to fail.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
@@ -161,7 +173,7 @@ impl Faults {
     pub fn reset_counts(&self) {
         self.counts
             .iter()
-            .chain([&self.failed])
+            .chain([&self.failed, &self.advised])
             .for_each(|n| n.store(0, Ordering::Relaxed));
     }
 

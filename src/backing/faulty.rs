@@ -135,6 +135,7 @@ impl<B: Backing> Backing for Faulty<B> {
     }
 
     fn will_need(&self, file: &B::File, offset: u64, len: u64) {
+        self.faults.note_advice();
         self.inner.will_need(file, offset, len); // advice can't fail
     }
 

@@ -9,7 +9,7 @@ use super::error::{Result, VolumeError};
 use super::open_file::{Core, GROUPS, Groups, Head, OpenFile, PAGES_MOST};
 use super::types::HandleId;
 use crate::backing::{Backing, Seek};
-use crate::content::{BlockIndex, EntryPage, GroupIndex, Layout, PlainOffset};
+use crate::content::{BlockIndex, CipherOffset, EntryPage, GroupIndex, Layout, PlainOffset};
 use crate::format::PAGE;
 
 impl<B: Backing> Volume<B> {
@@ -114,7 +114,9 @@ impl<B: Backing> Volume<B> {
         if let Some(page) = file.pages.get(group) {
             return Ok(page);
         }
-        self.fetch_pages(file);
+        if !file.stream.in_sequence() {
+            self.fetch_pages(file);
+        }
         let mut bytes = [0; PAGE];
         // A short read is a page behind the end of the file: all holes.
         self.read_home(file, &mut bytes, group.page_at().0)?;
@@ -126,7 +128,8 @@ impl<B: Backing> Volume<B> {
 
     /// Whoever wants entry pages here and there is likely to want all of them, and on a disk each costs
     /// as much as the block that it is for: has more of them fetched than the one that is waited for. Not
-    /// of a file that has more than are kept.
+    /// of a file that has more than are kept, and not beside a reader in sequence: pages that memory holds
+    /// by themselves keep the kernel from reading ahead in large pieces.
     fn fetch_pages(&self, file: &OpenFile<B>) {
         let Some(groups) = file.pages.miss() else {
             return;
@@ -192,17 +195,24 @@ impl<B: Backing> Volume<B> {
         let room = (group.blocks() - place) * PAGE;
         let page = match file.pages.get(group) {
             Some(page) => page,
+            // As a reader in sequence comes to each group.
+            None if place == 0 && out.len() > PAGE && file.replay.is_none() => {
+                return self.read_groups(file, head, None, first, out);
+            }
             None => {
-                // On a disk the data is on its way while the entries are waited for.
-                let (at, len) = (first.data_at().0, out.len() as u64);
-                self.backing.will_need(file.file(), at, len);
+                if !file.stream.in_sequence() {
+                    // On a disk the data is on its way while the entries are waited for.
+                    let (at, len) = (first.data_at().0, out.len() as u64);
+                    self.backing.will_need(file.file(), at, len);
+                }
                 self.entry_page(file, group)?
             }
         };
         if out.len() <= room {
             let len = out.len();
             if len > PAGE || file.overlay.block(first).is_none() {
-                self.read_exactly(file, &mut [IoSliceMut::new(out)], len, first)?;
+                let at = first.data_at();
+                self.read_exactly(file, &mut [IoSliceMut::new(out)], len, at, first)?;
             }
             return self.open_run(file, head, &page, first, out);
         }
@@ -213,30 +223,56 @@ impl<B: Backing> Volume<B> {
             let next = GroupIndex(group.0 + 1).first_block();
             return self.read_run(file, head, next, rest);
         }
-        // More than one group: data, entry page, data, ...
-        let (here, mut rest) = out.split_at_mut(room);
+        self.read_groups(file, head, Some(page), first, out)
+    }
+
+    /// Reads and opens a run of more than one group: data, entry page, data, ... With no `page` at hand
+    /// the run starts a group, and the call starts with that group's page.
+    fn read_groups(
+        &self,
+        file: &OpenFile<B>,
+        head: &Head,
+        page: Option<EntryPage>,
+        first: BlockIndex,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let (mut group, place) = first.place();
+        let at = match page {
+            Some(_) => first.data_at(),
+            None => group.page_at(),
+        };
+        let (here, mut rest) = match &page {
+            Some(_) => out.split_at_mut((group.blocks() - place) * PAGE),
+            None => out.split_at_mut(0),
+        };
+        if page.is_some() {
+            group = GroupIndex(group.0 + 1);
+        }
         let mut pages = Groups::new();
         let mut pieces = SmallVec::<[&mut [u8]; GROUPS]>::new();
-        let mut next = GroupIndex(group.0 + 1);
         let mut total = here.len();
         while !rest.is_empty() {
-            let room = rest.len().min(next.blocks() * PAGE);
+            let room = rest.len().min(group.blocks() * PAGE);
             let (piece, tail) = rest.split_at_mut(room);
-            pages.push(EntryPage::empty(next));
+            pages.push(EntryPage::empty(group));
             total += PAGE + piece.len();
             pieces.push(piece);
             rest = tail;
-            next = GroupIndex(next.0 + 1);
+            group = GroupIndex(group.0 + 1);
         }
         let mut bufs = SmallVec::<[IoSliceMut<'_>; 2 * GROUPS + 1]>::new();
-        bufs.push(IoSliceMut::new(here));
+        if !here.is_empty() {
+            bufs.push(IoSliceMut::new(here));
+        }
         for (page, piece) in pages.iter_mut().zip(&mut pieces) {
             bufs.push(IoSliceMut::new(page.bytes_mut()));
             bufs.push(IoSliceMut::new(piece));
         }
-        self.read_exactly(file, &mut bufs, total, first)?;
+        self.read_exactly(file, &mut bufs, total, at, first)?;
         drop(bufs);
-        self.open_run(file, head, &page, first, here)?;
+        if let Some(page) = page {
+            self.open_run(file, head, &page, first, here)?;
+        }
         for (mut page, piece) in pages.into_iter().zip(pieces) {
             let first = page.group().first_block();
             file.overlay.patch(&mut page);
@@ -246,17 +282,19 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
+    /// Reads `len` bytes of a cipher file from `at` on, into `bufs`; `first` is the block to name when
+    /// there are not so many.
     fn read_exactly(
         &self,
         file: &OpenFile<B>,
         bufs: &mut [IoSliceMut<'_>],
         len: usize,
+        at: CipherOffset,
         first: BlockIndex,
     ) -> Result<()> {
-        let at = first.data_at().0;
         let read = match (&file.replay, &mut *bufs) {
-            (Some(_), [one]) => self.read_home(file, one, at)?,
-            _ => self.backing.read_at(file.file(), bufs, at)?,
+            (Some(_), [one]) => self.read_home(file, one, at.0)?,
+            _ => self.backing.read_at(file.file(), bufs, at.0)?,
         };
         if read < len {
             return Err(self.damaged_block(file.node, first, "the cipher file was cut"));

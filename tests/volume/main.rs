@@ -14,6 +14,7 @@ mod log;
 #[path = "../crash/mem.rs"]
 mod mem;
 
+mod calls;
 mod faults;
 mod journal;
 mod model;
