@@ -114,9 +114,12 @@ impl<B: Backing> Volume<B> {
         if let Some(page) = file.pages.get(group) {
             return Ok(page);
         }
-        if !file.stream.in_sequence() {
-            self.fetch_pages(file);
-        }
+        self.fetch_pages(file);
+        self.load_page(file, group)
+    }
+
+    /// The entry page of a group from disk; it is in memory from then on.
+    fn load_page(&self, file: &OpenFile<B>, group: GroupIndex) -> Result<EntryPage> {
         let mut bytes = [0; PAGE];
         // A short read is a page behind the end of the file: all holes.
         self.read_home(file, &mut bytes, group.page_at().0)?;
@@ -199,13 +202,13 @@ impl<B: Backing> Volume<B> {
             None if place == 0 && out.len() > PAGE && file.replay.is_none() => {
                 return self.read_groups(file, head, None, first, out);
             }
+            None if file.stream.in_sequence() => self.load_page(file, group)?,
             None => {
-                if !file.stream.in_sequence() {
-                    // On a disk the data is on its way while the entries are waited for.
-                    let (at, len) = (first.data_at().0, out.len() as u64);
-                    self.backing.will_need(file.file(), at, len);
-                }
-                self.entry_page(file, group)?
+                // On a disk the data is on its way while the entries are waited for.
+                let (at, len) = (first.data_at().0, out.len() as u64);
+                self.backing.will_need(file.file(), at, len);
+                self.fetch_pages(file);
+                self.load_page(file, group)?
             }
         };
         if out.len() <= room {
@@ -236,18 +239,16 @@ impl<B: Backing> Volume<B> {
         first: BlockIndex,
         out: &mut [u8],
     ) -> Result<()> {
-        let (mut group, place) = first.place();
-        let at = match page {
-            Some(_) => first.data_at(),
-            None => group.page_at(),
+        let (group, place) = first.place();
+        // A group whose page is known needs its data alone: the first page that is read is the next one.
+        let (known, mut group, at) = match &page {
+            Some(_) => {
+                let blocks = group.blocks() - place;
+                (blocks * PAGE, GroupIndex(group.0 + 1), first.data_at())
+            }
+            None => (0, group, group.page_at()),
         };
-        let (here, mut rest) = match &page {
-            Some(_) => out.split_at_mut((group.blocks() - place) * PAGE),
-            None => out.split_at_mut(0),
-        };
-        if page.is_some() {
-            group = GroupIndex(group.0 + 1);
-        }
+        let (here, mut rest) = out.split_at_mut(known);
         let mut pages = Groups::new();
         let mut pieces = SmallVec::<[&mut [u8]; GROUPS]>::new();
         let mut total = here.len();
