@@ -216,21 +216,30 @@ fn an_entry_page_is_changed_alone_and_without_allocating() {
 fn an_append_allocates_a_page_for_each_group() {
     let kit = Kit::new();
     let volume = open(&kit, JournalMode::Background);
-    let data = pattern(128 * KIB, 3);
-    let append = |name: &str| {
+    let mut data = pattern(128 * KIB, 3);
+    let mut append = |name: &str, in_place: bool| {
         let (_, handle) = make(&volume, name);
         let counted: Vec<usize> = (0..16u64)
             .map(|turn| {
                 let offset = turn * data.len() as u64;
-                allocations(|| volume.write(handle, offset, &data, false).unwrap())
+                allocations(|| {
+                    let written = if in_place {
+                        volume.write_in_place(handle, offset, &mut data, false)
+                    } else {
+                        volume.write(handle, offset, &data, false)
+                    };
+                    written.unwrap();
+                })
             })
             .collect();
         volume.release(handle).unwrap();
         counted
     };
-    append("warm");
-    let counted = append("counted");
-    println!("{counted:?}");
-    // 2 MiB: the head group and four behind it.
-    assert!(counted[1..].iter().sum::<usize>() <= 5, "{counted:?}");
+    append("warm", false);
+    for (name, in_place) in [("copied", false), ("in place", true)] {
+        let counted = append(name, in_place);
+        println!("{name}: {counted:?}");
+        // 2 MiB: the head group and four behind it.
+        assert!(counted[1..].iter().sum::<usize>() <= 5, "{counted:?}");
+    }
 }

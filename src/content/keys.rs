@@ -128,6 +128,18 @@ impl FileKeys {
         self.seal(index, EntryFlags::Block, sequence, plain, cipher)
     }
 
+    /// Seals one new block of up to 4096 bytes where it lies.
+    pub fn seal_new_block(&self, index: BlockIndex, data: &mut [u8]) -> Entry {
+        let (flags, sequence) = (EntryFlags::Block, 1);
+        let tail = Entry::authenticated(self.generation, flags, sequence);
+        Entry {
+            sealed: self.content.seal_in_place(&Self::aad(index, tail), data),
+            key_generation: self.generation,
+            flags,
+            sequence,
+        }
+    }
+
     /// Opens one block in place.
     ///
     /// # Errors
@@ -233,6 +245,11 @@ impl KeyRing {
         cipher: &mut [u8],
     ) -> Entry {
         self.current.seal_block(index, before, plain, cipher)
+    }
+
+    /// As [`FileKeys::seal_new_block`], under the current data key.
+    pub fn seal_new_block(&self, index: BlockIndex, data: &mut [u8]) -> Entry {
+        self.current.seal_new_block(index, data)
     }
 
     /// As [`FileKeys::open_block`], under the data key that the entry names.

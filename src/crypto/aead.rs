@@ -48,6 +48,13 @@ impl AeadKey {
         Sealed { nonce, tag }
     }
 
+    /// Encrypts `data` in place under a fresh random nonce.
+    pub fn seal_in_place(&self, aad: &[u8], data: &mut [u8]) -> Sealed {
+        let nonce = random::nonce();
+        let tag = self.0.seal_in_place(&nonce, aad, data);
+        Sealed { nonce, tag }
+    }
+
     /// Decrypts `data` in place.
     ///
     /// # Errors

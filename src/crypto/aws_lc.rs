@@ -39,6 +39,20 @@ impl Gcm {
         tag
     }
 
+    pub(crate) fn seal_in_place(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> [u8; TAG_LEN] {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), data)
+            .expect(FIXED);
+        tag.as_ref().try_into().expect(FIXED)
+    }
+
     pub(crate) fn open_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],

@@ -26,9 +26,18 @@ impl Gcm {
         cipher: &mut [u8],
     ) -> [u8; TAG_LEN] {
         cipher.copy_from_slice(plain);
+        self.seal_in_place(nonce, aad, cipher)
+    }
+
+    pub(crate) fn seal_in_place(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> [u8; TAG_LEN] {
         let nonce: &Nonce<_> = nonce.into();
         self.0
-            .encrypt_inout_detached(nonce, aad, cipher.into())
+            .encrypt_inout_detached(nonce, aad, data.into())
             .expect(FIXED)
             .into()
     }

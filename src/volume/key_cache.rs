@@ -101,8 +101,9 @@ impl KeyCache {
 
     /// Drops what is past its time.
     pub(super) fn drop_old(&self) {
+        let now = Instant::now();
         let mut map = self.map.lock();
-        map.retain(|_, cached| cached.since.elapsed() < self.ttl);
+        map.retain(|_, cached| now.saturating_duration_since(cached.since) < self.ttl);
         if map.is_empty() {
             map.shrink_to_fit();
         }

@@ -11,6 +11,7 @@
 //! - `rewrap`, `reencrypt`, `ctimes`: a file's data key wrapped anew, and a new one, with no trace in its times.
 //! - `journal`, `overwrite`, `durable`, `recover`, `repair`: what makes a crash harmless. [`journal`] tells how.
 
+mod append;
 mod attributes;
 mod census;
 mod ctimes;

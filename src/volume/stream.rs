@@ -29,9 +29,7 @@ impl Stream {
         if near {
             self.read.fetch_add(end - start, Ordering::Relaxed);
         }
-        if near != self.near.load(Ordering::Relaxed) {
-            self.near.store(near, Ordering::Relaxed);
-        }
+        self.near.store(near, Ordering::Relaxed);
     }
 
     /// Whether the last read was where the one before it ended: the kernel reads ahead then, and needs

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::Volume;
 use super::error::{Result, VolumeError};
 use super::keys::OnBehalf;
-use super::open_file::{BLOCKS, Core, GROUPS, Groups, Head, OpenFile};
+use super::open_file::{BLOCKS, Core, GROUPS, Groups, Handle, Head, OpenFile};
 use super::overwrite::Times;
 use super::types::HandleId;
 use crate::backing::Backing;
@@ -81,15 +81,33 @@ impl<B: Backing> Volume<B> {
         data: &[u8],
         kill_privileges: bool,
     ) -> Result<()> {
+        let Some(handle) = self.begin_write(handle, data.len(), kill_privileges)? else {
+            return Ok(());
+        };
+        let _on_behalf = OnBehalf::of(handle.by);
+        self.write_for(&handle, offset, data)
+    }
+
+    /// What comes before every write; None where it has no bytes.
+    pub(super) fn begin_write(
+        &self,
+        handle: HandleId,
+        len: usize,
+        kill_privileges: bool,
+    ) -> Result<Option<Handle<B>>> {
         let handle = self.files.handle(handle)?;
         if !handle.mode.write {
             return Err(VolumeError::BadHandle);
         }
-        if data.is_empty() {
-            return Ok(());
+        if len == 0 {
+            return Ok(None);
         }
-        let _on_behalf = OnBehalf::of(handle.by);
         self.drop_privileges(&handle.file, kill_privileges)?;
+        Ok(Some(handle))
+    }
+
+    /// [`Volume::write`], for a handle that may write.
+    pub(super) fn write_for(&self, handle: &Handle<B>, offset: u64, data: &[u8]) -> Result<()> {
         let Some(engine) = &self.engine else {
             let mut core = handle.file.core.write();
             return self.write_core(&handle.file, &mut core, offset, data);
@@ -127,13 +145,7 @@ impl<B: Backing> Volume<B> {
             .plus(data.len() as u64)
             .map_err(VolumeError::range)?
             .get();
-        if let Some(head) = &core.head {
-            head.unwrapped.check(&self.keys)?;
-            if head.state.seals >= SEALS_MOST {
-                return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
-            }
-        }
-        self.at_rest(file, core)?;
+        self.check_write(file, core)?;
         match core.layout {
             Layout::Empty | Layout::Inline { .. } if end <= INLINE_MAX as u64 => {
                 let mut plain = core
@@ -169,6 +181,17 @@ impl<B: Backing> Volume<B> {
                 result
             }
         }
+    }
+
+    /// Lets a write pass when the file's data key may be used, and what the file was cut to is safe.
+    pub(super) fn check_write(&self, file: &OpenFile<B>, core: &Core) -> Result<()> {
+        if let Some(head) = &core.head {
+            head.unwrapped.check(&self.keys)?;
+            if head.state.seals >= SEALS_MOST {
+                return Err(VolumeError::KeyWornOut(self.cipher_path(file.node)));
+            }
+        }
+        self.at_rest(file, core)
     }
 
     /// Replaces the bytes of an inline (or still empty) file.
@@ -378,14 +401,12 @@ impl<B: Backing> Volume<B> {
         fresh: Option<&[u8; STATE_AT]>,
     ) -> Result<()> {
         file.home_dirty.store(true, Ordering::Release);
-        let old_layout = core.layout;
-        let plan = Plan::new(offset, data.len(), old_layout.size())?;
-        let stated = core.fresh;
-        let Some(head) = &mut core.head else {
-            return Err(VolumeError::Stale);
-        };
+        let plan = Plan::new(offset, data.len(), core.layout.size())?;
         let rewritten = known.is_some() || fresh.is_some();
         CIPHER.with_borrow_mut(|cipher| {
+            let Some(head) = &core.head else {
+                return Err(VolumeError::Stale);
+            };
             let mut pages = self.pages_of(file, &plan, rewritten)?;
             // Blocks that have a form already: those before the old end.
             let old_end = if rewritten {
@@ -424,31 +445,49 @@ impl<B: Backing> Volume<B> {
                 })
                 .collect();
             let _under_way = self.offer(file, head, &offers)?;
-            // In a file that was promised, the state waits until what it covers is durable.
-            let state_bytes = (stated && (rewritten || state != head.state))
-                .then(|| state.seal(head.unwrapped.keys.content()));
-            let state_bytes = state_bytes.as_ref();
-            let written =
-                self.write_below(file, &plan, &pages, state_bytes, fresh, rewritten, cipher);
-            if let Err(error) = written {
-                if !rewritten {
-                    self.take_back(file, head, &plan, &pages, cipher, stated);
-                }
-                return Err(error);
-            }
-            if !stated && state != head.state {
-                file.unsealed.store(true, Ordering::Release);
-            }
-            head.holes |= state.flags.sparse;
-            head.state = state;
-            for page in pages {
-                file.pages.put(page);
-            }
-            core.layout = Layout::Blocks {
-                size: plan.new_size,
-            };
-            Ok(())
+            let written = (rewritten, fresh);
+            self.store_blocks(file, core, &plan, (&mut pages, state), written, cipher)
         })
+    }
+
+    /// Puts sealed blocks below, and the file's entries and state with them; after a failure, the file
+    /// as it was.
+    pub(super) fn store_blocks(
+        &self,
+        file: &OpenFile<B>,
+        core: &mut Core,
+        plan: &Plan,
+        (pages, state): (&mut Groups, State),
+        (rewritten, fresh): (bool, Option<&[u8; STATE_AT]>),
+        cipher: &[u8],
+    ) -> Result<()> {
+        let stated = core.fresh;
+        let Some(head) = &mut core.head else {
+            return Err(VolumeError::Stale);
+        };
+        // In a file that was promised, the state waits until what it covers is durable.
+        let state_bytes = (stated && (rewritten || state != head.state))
+            .then(|| state.seal(head.unwrapped.keys.content()));
+        let state_bytes = state_bytes.as_ref();
+        let written = self.write_below(file, plan, pages, state_bytes, fresh, rewritten, cipher);
+        if let Err(error) = written {
+            if !rewritten {
+                self.take_back(file, head, plan, pages, cipher, stated);
+            }
+            return Err(error);
+        }
+        if !stated && state != head.state {
+            file.unsealed.store(true, Ordering::Release);
+        }
+        head.holes |= state.flags.sparse;
+        head.state = state;
+        for page in pages.drain(..) {
+            file.pages.put(page);
+        }
+        core.layout = Layout::Blocks {
+            size: plan.new_size,
+        };
+        Ok(())
     }
 
     /// Copies of the entry pages that the write changes.

@@ -441,7 +441,7 @@ impl World {
         self.changed(
             thing,
             move |model| model.write(thing, at, &own),
-            |volume, handle, _| volume.write(handle, at as u64, data, false),
+            |volume, handle, _| volume.write_in_place(handle, at as u64, &mut data.to_vec(), false),
         )
     }
 

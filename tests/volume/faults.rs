@@ -69,6 +69,74 @@ fn a_failed_write_of_fresh_blocks_leaves_the_file_as_it_was() {
     }
 }
 
+/// A request is tried again after "no space", out of the same buffer: an append that failed leaves the
+/// plaintext in it, and the file as it was. One that passed left ciphertext in it, as it has no other
+/// place to seal in.
+#[test]
+fn an_append_in_place_that_failed_can_be_tried_again() {
+    const BLOCK: usize = 4096;
+    // In the head group, into the next one, over a whole group and more, with a ragged end.
+    let appends = [
+        (3 * BLOCK, 2 * BLOCK),
+        (95 * BLOCK, 20 * BLOCK),
+        (96 * BLOCK, 300 * BLOCK),
+        (200 * BLOCK, 31 * BLOCK + 77),
+    ];
+    for (before, len) in appends {
+        for (promised, tear) in [
+            (false, None),
+            (false, Some(5000)),
+            (true, None),
+            (true, Some(0)),
+        ] {
+            for nth in 1..5 {
+                let what = format!("{len} at {before}, call {nth}, {promised}, torn {tear:?}");
+                let kit = Kit::new();
+                let (volume, faults) = kit.open_faulty();
+                let mut right = pattern(before, 1);
+                let (attr, handle) = make(&volume, "file");
+                volume.write(handle, 0, &right, false).unwrap();
+                if promised {
+                    volume.fsync(handle, false).unwrap();
+                }
+                let new = pattern(len, 2);
+                let mut buffer = new.clone();
+                if let Some(bytes) = tear {
+                    faults.tear_writes(bytes);
+                }
+                faults.fail_nth(Calls::of(&[Call::WriteAt]), nth, libc::ENOSPC, Repeat::Once);
+                let at = before as u64;
+                let result = volume.write_in_place(handle, at, &mut buffer, false);
+                faults.clear();
+                if let Err(error) = result {
+                    assert!(is_errno(&error, libc::ENOSPC), "{what}: {error}");
+                    assert!(buffer == new, "{what}: the buffer");
+                    assert_eq!(volume.getattr(attr.ino, None).unwrap().size, at, "{what}");
+                    assert!(read_all(&volume, "file").unwrap() == right, "{what}");
+                    volume
+                        .write_in_place(handle, at, &mut buffer, false)
+                        .unwrap();
+                } else {
+                    assert!(nth > 1, "{what}: nothing failed");
+                }
+                assert!(buffer != new, "{what}: sealed elsewhere");
+                right.extend_from_slice(&new);
+                assert!(read_all(&volume, "file").unwrap() == right, "{what}: read");
+                volume.release(handle).unwrap();
+                volume.close().unwrap();
+                drop(volume);
+                let volume = kit.open();
+                assert!(
+                    read_all(&volume, "file").unwrap() == right,
+                    "{what}: reopened"
+                );
+                let report = maintain::fsck::run(&volume, &Silent).unwrap();
+                assert!(report.is_clean(), "{what}: {report:?}");
+            }
+        }
+    }
+}
+
 /// Overwrites in place that fail: each block reads as its old or its new bytes.
 #[test]
 fn a_failed_overwrite_leaves_each_block_old_or_new() {

@@ -80,7 +80,12 @@ fn step<B: Backing>(
         0..40 => {
             let mut data = vec![0; len];
             rng.fill_bytes(&mut data);
-            volume.write(handle, at, &data, false).unwrap();
+            if rng.random_bool(0.5) {
+                let data = &mut data.clone();
+                volume.write_in_place(handle, at, data, false).unwrap();
+            } else {
+                volume.write(handle, at, &data, false).unwrap();
+            }
             let end = at as usize + len;
             if one.bytes.len() < end {
                 one.bytes.resize(end, 0);

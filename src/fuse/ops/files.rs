@@ -132,6 +132,22 @@ impl<B: Backing> Ops<B> {
         })
     }
 
+    /// As [`Self::write`], out of a buffer that is free once the write is answered.
+    pub(in crate::fuse) fn write_in_place(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &mut [u8],
+        kill_set_id: bool,
+    ) -> Result<(), Errno> {
+        self.run_in_room("write", || {
+            check_range(offset, data.len() as u64)?;
+            Ok(self
+                .volume
+                .write_in_place(handle, offset, data, kill_set_id)?)
+        })
+    }
+
     /// Nothing is left to do at close: writes have gone through, and the kernel reports the errors
     /// of mapped pages itself. It is told to stop asking.
     pub(in crate::fuse) fn flush(&self) -> Result<(), Errno> {

@@ -19,7 +19,8 @@ pub(super) fn answer<B: Backing>(
     match head.opcode {
         opcode::READ => read(ops, &mut args, payload).unwrap_or(Err(Errno::INVAL)),
         opcode::WRITE => {
-            let size = write(ops, &mut args, payload.get(..given)).unwrap_or(Err(Errno::INVAL))?;
+            let size =
+                write(ops, &mut args, payload.get_mut(..given)).unwrap_or(Err(Errno::INVAL))?;
             put(payload, |out| {
                 out.u32(size);
                 out.u32(0);
@@ -119,16 +120,16 @@ fn read<B: Backing>(
     Some(ops.read(file, offset, room))
 }
 
-/// `struct fuse_write_in`; sealed straight out of the payload.
+/// `struct fuse_write_in`; sealed in the payload, or straight out of it.
 fn write<B: Backing>(
     ops: &Ops<B>,
     args: &mut Fields<'_>,
-    data: Option<&[u8]>,
+    data: Option<&mut [u8]>,
 ) -> Option<Result<u32, Errno>> {
     let (file, offset, size, flags) = (handle(args)?, args.u64()?, args.u32()?, args.u32()?);
-    let data = data?.get(..size as usize)?;
+    let data = data?.get_mut(..size as usize)?;
     let kill = flags & codec::WRITE_KILL_SUIDGID != 0;
-    Some(ops.write(file, offset, data, kill).map(|()| size))
+    Some(ops.write_in_place(file, offset, data, kill).map(|()| size))
 }
 
 /// `struct fuse_read_in`; entries are put together in the payload.

@@ -586,6 +586,16 @@ impl<B: Backing> Volume<B> {
         Ok(self.backing.write_at(&file.file, buffers, offset)?)
     }
 
+    pub fn write_in_place(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &mut [u8],
+        kill: bool,
+    ) -> Result<()> {
+        self.write(handle, offset, data, kill)
+    }
+
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {
         Ok(self
             .backing
