@@ -128,9 +128,11 @@ impl<B: Backing> Volume<B> {
         LongTarget::parse(&self.backing.readlink(&dir.dir, entry).ok()?)
     }
 
-    /// Removes the file of a long target whose symlink is gone.
-    pub(super) fn drop_long_target(&self, target: Option<LongTarget>) {
+    /// Removes the file of a long target, whose symlink is gone from `dir` now: not before that is
+    /// durable. One that stays is harmless.
+    pub(super) fn drop_long_target(&self, dir: &DirState<B>, target: Option<LongTarget>) {
         if let Some(target) = target
+            && self.backing.sync_dir(&dir.dir).is_ok()
             && let Ok(targets) = self.targets()
         {
             let _ = self.backing.unlink(&targets, &target.file);

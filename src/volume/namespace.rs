@@ -257,7 +257,7 @@ impl<B: Backing> Volume<B> {
         let target = self.long_target_of(&dir, &stored.entry, &stat);
         self.backing.unlink(&dir.dir, &stored.entry)?;
         self.drop_sidecar(&dir, &stored);
-        self.drop_long_target(target);
+        self.drop_long_target(&dir, target);
         self.nodes
             .unlink(self.node_id(stat.ino), parent, &stored.entry);
         Ok(())

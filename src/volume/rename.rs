@@ -173,7 +173,7 @@ impl<B: Backing> Volume<B> {
             .filter(|_| how == Rename::Plain)
             .and_then(|stat| self.long_target_of(to.dir, &to.stored.entry, stat));
         rename(how)?;
-        self.drop_long_target(target);
+        self.drop_long_target(to.dir, target);
         Ok(())
     }
 }

@@ -173,6 +173,26 @@ fn renaming_to_and_from_long_names() {
     survives_each_cut(&kit, story, STATES);
 }
 
+/// A symlink whose target is too long for one below has it in a file of its own, which must outlive it.
+#[test]
+fn a_symlink_with_a_long_target_is_replaced_or_removed() {
+    let kit = Kit::new();
+    let target = [b't'; 3900];
+    let story = |world: &mut World| {
+        file(world, b"file", 9000);
+        world.symlink(ROOT, b"link", &target).unwrap();
+        world.fsync_dir(ROOT).unwrap();
+        world
+            .rename((ROOT, b"file"), (ROOT, b"link"), Rename::Plain)
+            .unwrap();
+        world.symlink(ROOT, b"other", &target).unwrap();
+        world.fsync_dir(ROOT).unwrap();
+        world.unlink(ROOT, b"other").unwrap();
+        file(world, b"last", 100);
+    };
+    survives_each_cut(&kit, story, STATES);
+}
+
 /// A new data key, cut at each of the calls that it takes: with blocks in the journal from before, a
 /// hole, a size that is not durable, a rewrap in between.
 #[test]
